@@ -1,0 +1,1 @@
+"""maxbuild: warm every cache that serving a large model needs, for any target, and only what changed."""
