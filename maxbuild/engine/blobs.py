@@ -1,0 +1,131 @@
+"""Blobs: content by digest, either a file of the store's own or a reference to a file that lies elsewhere.
+
+A blob that is named holds what its name says: a file of ours that does not is put into quarantine, a reference that
+does not is no blob. Files of ours are read-only and appear under their name whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from maxbuild.engine import disk
+from maxbuild.engine.digest import Digest, hash_file
+from maxbuild.engine.index import Index
+from maxbuild.engine.memo import Memo, Stamp
+
+_MOST_REFERENCES = 4
+
+
+class Blobs:
+    """The content of one store."""
+
+    def __init__(self, root: Path, index: Index, memo: Memo) -> None:
+        """Keep files under `root/cas` and `root/quarantine`, references in `index`."""
+        self._content = root / "cas" / "sha256"
+        self._quarantine = root / "quarantine"
+        self._index = index
+        self._memo = memo
+
+    def path(self, digest: Digest) -> Path | None:
+        """Return where the content `digest` lies, or None where it is missing or damaged."""
+        own = self._own(digest)
+        if self._holds(own, digest):
+            return own
+        if os.path.lexists(own):
+            self._set_aside(own, digest)
+        return next((path for path in self._references(digest) if self._holds(path, digest)), None)
+
+    def is_quarantined(self, digest: Digest) -> bool:
+        """Return whether content under this name was found damaged and has not been made again."""
+        return (self._quarantine / digest).exists()
+
+    def publish(self, path: Path, copies: Path) -> Digest:
+        """Move the file `path` into the store and return its digest.
+
+        A file that has further names is copied first (into the folder `copies`), since who knows them could write it.
+        Raises StoreError when the disk refuses.
+        """
+        try:
+            digest = hash_file(path)
+            shared = path.stat().st_nlink > 1
+        except OSError as error:
+            raise disk.storage_error(error, "read", path) from error
+        present = self.path(digest)
+        if present is None or not (shared or present == self._own(digest)):
+            source = self._copy(path, copies) if shared else path
+            self._insert(source, digest)
+            disk.unlink(source)
+        disk.unlink(path)
+        return digest
+
+    def adopt(self, path: Path) -> Digest:
+        """Take the file `path` as content without copying it, and return its digest; OSError when it cannot be read."""
+        real = Path(os.path.realpath(path))
+        digest = self._memo.digest(real, sealed=True)
+        if real != self._own(digest):
+            known = self._references(digest)
+            if real not in known:
+                paths = [os.fspath(path) for path in (real, *known)][:_MOST_REFERENCES]
+                self._index.set_json(_row(digest), paths)
+        return digest
+
+    def owns(self, path: Path) -> bool:
+        """Return whether `path` is a file of the store's own."""
+        return path.is_relative_to(self._content)
+
+    def files(self) -> Iterator[Path]:
+        """Yield every file of the store's own."""
+        yield from self._content.glob("??/*")
+
+    def quarantined(self) -> Iterator[Path]:
+        """Yield every damaged file."""
+        yield from self._quarantine.glob("*")
+
+    def _own(self, digest: Digest) -> Path:
+        return self._content / digest[:2] / digest
+
+    def _references(self, digest: Digest) -> list[Path]:
+        match self._index.get_json(_row(digest)):
+            case list() as paths:
+                return [Path(path) for path in paths if isinstance(path, str)]
+        return []
+
+    def _holds(self, path: Path, digest: Digest) -> bool:
+        try:
+            return self._memo.digest(path, sealed=True) == digest
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if self.owns(path):
+                raise disk.storage_error(error, "read", path) from error
+            return False
+
+    def _insert(self, path: Path, digest: Digest) -> None:
+        """Publish `path`: hashed already, then to the disk, then linked, then the link to the disk."""
+        own = self._own(digest)
+        disk.seal_file(path)
+        if not own.parent.is_dir():
+            disk.make_directory(own.parent)
+            disk.sync_directory(own.parent.parent)
+        if not disk.link(path, own) and not self._holds(own, digest):  # else another builder was first
+            self._set_aside(own, digest)
+            disk.link(path, own)
+        disk.sync_directory(own.parent)
+        self._memo.remember(own, Stamp.of(own), digest)
+        if self.is_quarantined(digest):
+            disk.rename(self._quarantine / digest, self._quarantine / f"{digest}.replaced")
+
+    def _copy(self, path: Path, copies: Path) -> Path:
+        copy = copies / f"copy-{secrets.token_hex(8)}"
+        disk.copy_file(path, copy)
+        return copy
+
+    def _set_aside(self, path: Path, digest: Digest) -> None:
+        disk.rename(path, self._quarantine / digest)
+
+
+def _row(digest: Digest) -> str:
+    return f"reference:{digest}"

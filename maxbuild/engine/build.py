@@ -1,0 +1,293 @@
+"""One build as it stands: the graph, and for every task the phase it is in. It decides; it runs nothing itself.
+
+    phase      what is true                                            leaves it for
+    WAITING    a producer has no result yet, or none was looked at     UNREAD, READY, SETTLED, DEAD
+    UNREAD     producers are settled; a source file was never read     RUNNING (a worker reads it), then WAITING
+    READY      its document is known, and why it has to run            RUNNING; WAITING if a producer changed
+    RUNNING    a worker has it                                         SETTLED, DEAD; WAITING if an input was lost
+    SETTLED    it has a result whose blobs are all there               WAITING if a consumer found a blob lost
+    DEAD       it failed, was interrupted, or consumes from such       -
+
+Its one clock is the results so far: the same results always lead to the same phases.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Container, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from enum import Enum, auto
+from pathlib import Path
+
+from maxbuild.engine.digest import Digest, TaskKey
+from maxbuild.engine.events import GraphGrew, OnEvent, TaskFinished
+from maxbuild.engine.explain import Explanation
+from maxbuild.engine.graph import Plan, TaskGraph
+from maxbuild.engine.lookup import Hit, Miss, describe, look_up, note_hit
+from maxbuild.engine.records import Record, Result
+from maxbuild.engine.report import Report, State, TaskReport
+from maxbuild.engine.store import Store
+from maxbuild.engine.task import SourceFile, Task
+from maxbuild.errors import MaxbuildError, TaskFailed, UsageError
+
+
+class Phase(Enum):
+    """Where a task stands; the table at the top of this module says what is true in each phase."""
+
+    WAITING = auto()
+    UNREAD = auto()
+    READY = auto()
+    RUNNING = auto()
+    SETTLED = auto()
+    DEAD = auto()
+
+
+@dataclass(slots=True)
+class Node:
+    """One task of the build. `miss` is set from READY on, `report` once there is something final to say."""
+
+    task: Task
+    phase: Phase = Phase.WAITING
+    miss: Miss | None = None
+    report: TaskReport | None = None
+    ran: bool = False
+    losses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a caller asks of a build.
+
+    `scope` is where reasons are told, `rerun` the tasks to run whatever the store has, `only` those to build alone;
+    a `dry` build leaves no note of what it found done.
+    """
+
+    scope: str
+    rerun: Container[str] = ()
+    only: Collection[str] = ()
+    dry: bool = False
+
+
+@dataclass(slots=True)
+class Build:
+    """The state of one build over `store`."""
+
+    plan: Plan
+    store: Store
+    wishes: Wishes
+    on_event: OnEvent
+    graph: TaskGraph = field(default_factory=TaskGraph)
+    nodes: dict[str, Node] = field(default_factory=dict)
+    results: dict[str, Result] = field(default_factory=dict)
+    sources: dict[Path, Digest] = field(default_factory=dict)
+    """What every source file holds, for the whole build: all its tasks see the same content."""
+    ready: deque[str] = field(default_factory=deque)
+    """The tasks in phase UNREAD or READY, in the order in which a worker shall take them."""
+    _unsure: deque[str] = field(default_factory=deque)
+    _needed: set[str] = field(default_factory=set)
+    _news: bool = True
+
+    def advance(self) -> None:
+        """Take every task as far as it goes without a worker."""
+        while self._unsure or self._news:
+            while self._unsure:
+                self._consider(self.nodes[self._unsure.popleft()])
+            self._grow()
+
+    def next_ready(self) -> Node | None:
+        """Take the next task a worker can have; None when there is none."""
+        while self.ready:
+            node = self.nodes[self.ready.popleft()]
+            if node.phase in (Phase.UNREAD, Phase.READY):  # else it went back since it was put there
+                return node
+        return None
+
+    def unread_sources(self, task: Task) -> list[Path]:
+        """Return the source files of `task` whose content is not known without reading them."""
+        unread = []
+        for source in task.inputs.values():
+            if isinstance(source, SourceFile) and source.path not in self.sources:
+                digest = self.store.known_source(source.path)
+                if digest is None:
+                    unread.append(source.path)
+                else:
+                    self.sources[source.path] = digest
+        return unread
+
+    def sources_read(self, node: Node, digests: Mapping[Path, Digest]) -> None:
+        """Go on with a task whose source files were read."""
+        self.sources.update(digests)
+        self._reopen(node)
+
+    def done(self, node: Node, record: Record, *, ran: bool) -> None:
+        """Go on from a task that a worker brought to its end, by running it or by finding it done."""
+        node.ran = node.ran or ran
+        if ran and node.miss is not None:
+            node.report = self._record_report(node, State.BUILT, record, node.miss.explanations)
+        else:
+            self._found(node, record)
+        if self._is_current(node, record.key):
+            self._settle(node, record.result)
+        else:
+            self._reopen(node)
+
+    def fail(self, node: Node, error: MaxbuildError) -> None:
+        """Go on from a task that failed with `error`."""
+        self._end(node, State.FAILED, error)
+
+    def interrupt(self, node: Node) -> None:
+        """Go on from a task that was stopped half-way."""
+        self._end(node, State.INTERRUPTED)
+
+    def lose(self, node: Node, role: str, most: int) -> None:
+        """Go back from a task whose input `role` was lost, and to its producer; after `most` times it fails."""
+        node.losses += 1
+        source = node.task.inputs[role]
+        if node.losses > most:
+            self.fail(node, TaskFailed(f"input `{role}` of task `{node.task.name}` does not stay what it is"))
+            return
+        if isinstance(source, SourceFile):
+            self.sources.pop(source.path, None)
+        elif self.nodes[source.task].phase is Phase.SETTLED:
+            self._reopen(self.nodes[source.task])
+        self._reopen(node)
+
+    def report(self, *, interrupted: bool = False) -> Report:
+        """Return what became of every task that was wanted."""
+        return Report(
+            tasks=[self._final(node) for name, node in self.nodes.items() if name in self._needed],
+            results=dict(self.results),
+            graph=self.graph.network,
+            deferred=tuple(self.plan.deferred(self.results)),
+            interrupted=interrupted,
+        )
+
+    def _grow(self) -> None:
+        """Add the tasks that became known by the results so far, and find out which tasks are needed now."""
+        if not self._news:
+            return
+        self._news = False
+        tasks = self.plan.grow(self.results) if self.nodes else self.plan.tasks
+        names = self.graph.add(tasks)
+        for name in names:
+            self.nodes[name] = Node(self.graph.task(name))
+        before = self._needed
+        self._needed = self._find_needed()
+        self._unsure.extend(name for name in self.nodes if name in self._needed and name not in before)
+        if names:
+            self._news = True  # a plan may have more to say about a graph it has just seen grow
+            self.on_event(GraphGrew(tuple(names)))
+
+    def _find_needed(self) -> set[str]:
+        only = self.wishes.only
+        if not only:
+            return set(self.nodes)
+        unknown = [name for name in only if name not in self.nodes]
+        deferred = self.plan.deferred(self.results)
+        if unknown and not deferred:
+            near = get_close_matches(unknown[0], self.nodes, n=1)
+            hint = f"did you mean `{near[0]}`?" if near else None
+            raise UsageError(f"there is no task named `{unknown[0]}`", hint=hint)
+        return self.graph.with_producers([*only, *(part.after for part in deferred if unknown)])
+
+    def _consider(self, node: Node) -> None:
+        """Take a waiting task to its next phase, if its producers allow."""
+        if node.phase is not Phase.WAITING or node.task.name not in self._needed:
+            return
+        phases = {self.nodes[name].phase for name in node.task.producers}
+        if Phase.DEAD in phases:
+            self._end(node, State.SKIPPED)
+        elif phases <= {Phase.SETTLED}:
+            if self.unread_sources(node.task):
+                node.phase = Phase.UNREAD
+                self.ready.append(node.task.name)
+            else:
+                self._look_up(node)
+
+    def _look_up(self, node: Node) -> None:
+        name, scope = node.task.name, self.wishes.scope
+        forced = name in self.wishes.rerun and not node.ran
+        try:
+            document = describe(node.task, self.results, self.sources)
+        except TaskFailed as error:
+            self.fail(node, error)
+            return
+        match look_up(self.store, scope, name, document, forced=forced):
+            case Hit(key, record):
+                if node.report is None or node.report.key != key:
+                    self._found(node, record)
+                self._settle(node, record.result)
+            case Miss() as miss:
+                node.phase, node.miss = Phase.READY, miss
+                self.ready.append(name)
+
+    def _found(self, node: Node, record: Record) -> None:
+        node.report = self._record_report(node, State.CACHED, record, ())
+        if not self.wishes.dry:
+            note_hit(self.store, self.wishes.scope, node.task.name, record)
+
+    def _settle(self, node: Node, result: Result) -> None:
+        name = node.task.name
+        before = self.results.get(name)
+        node.phase = Phase.SETTLED
+        self.results[name] = result
+        self._news = self._news or before != result
+        for consumer in (self.nodes[name] for name in self.graph.consumers(name)):
+            if before not in (None, result) and consumer.phase in (Phase.READY, Phase.SETTLED):
+                self._reopen(consumer)
+            else:
+                self._unsure.append(consumer.task.name)
+        if node.report is not None:
+            self.on_event(TaskFinished(node.report))
+
+    def _reopen(self, node: Node) -> None:
+        node.phase = Phase.WAITING
+        self._unsure.append(node.task.name)
+
+    def _is_current(self, node: Node, key: TaskKey) -> bool:
+        """Return whether the work under `key` is still what `node` stands for, now that a worker is done with it."""
+        if any(self.nodes[name].phase is not Phase.SETTLED for name in node.task.producers):
+            return False
+        return describe(node.task, self.results, self.sources).key() == key
+
+    def _end(self, node: Node, state: State, error: MaxbuildError | None = None) -> None:
+        node.phase = Phase.DEAD
+        ran = state is not State.SKIPPED and node.miss is not None
+        node.report = TaskReport(
+            name=node.task.name,
+            kind=node.task.kind,
+            state=state,
+            explanations=node.miss.explanations if ran and node.miss else (),
+            error=error,
+            key=node.miss.key if node.miss else None,
+            log=self._log(node.miss.key) if node.miss else None,
+        )
+        self._unsure.extend(self.graph.consumers(node.task.name))
+        self.on_event(TaskFinished(node.report))
+
+    def _record_report(
+        self, node: Node, state: State, record: Record, explanations: tuple[Explanation, ...]
+    ) -> TaskReport:
+        return TaskReport(
+            name=node.task.name,
+            kind=node.task.kind,
+            state=state,
+            explanations=explanations,
+            seconds=record.seconds,
+            bytes=record.size,
+            key=record.key,
+            log=self._log(record.key),
+        )
+
+    def _log(self, key: TaskKey) -> Path | None:
+        path = self.store.log_path(key)
+        return path if path.exists() else None
+
+    def _final(self, node: Node) -> TaskReport:
+        if node.phase in (Phase.SETTLED, Phase.DEAD) and node.report is not None:
+            return node.report
+        task = node.task
+        if node.phase is Phase.READY and node.miss is not None:
+            return TaskReport(task.name, task.kind, State.WOULD_RUN, node.miss.explanations, key=node.miss.key)
+        return TaskReport(task.name, task.kind, State.WAITING)

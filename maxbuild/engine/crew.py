@@ -1,0 +1,120 @@
+"""The crew: as many threads as tasks may run at once. They take work and leave messages; they decide nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TypeAlias
+
+from maxbuild.engine.digest import Digest
+from maxbuild.engine.execution import Outcome
+from maxbuild.engine.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A worker begins to run the task."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """The running task has done `done` of `total` units."""
+
+    name: str
+    done: int
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SourcesRead:
+    """A worker is done reading the task's source files."""
+
+    name: str
+    digests: dict[Path, Digest]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A worker is done with the task, which has a result."""
+
+    name: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A worker gave the task back: its input `role` is not what it was."""
+
+    name: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A worker is done with the task, which has no result."""
+
+    name: str
+    error: BaseException
+
+
+Message: TypeAlias = Started | Progressed | SourcesRead | Done | Lost | Broken
+Work: TypeAlias = Callable[[], Message]
+
+
+class Crew:
+    """Threads that carry out work; each piece of work ends with the one message it returns."""
+
+    def __init__(self, size: int, store: Store) -> None:
+        """Take up to `size` threads, started as they are needed; each leaves its connection of `store` closed."""
+        self.busy = 0
+        self._size = size
+        self._store = store
+        self._work: SimpleQueue[Work | None] = SimpleQueue()
+        self._messages: SimpleQueue[Message] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def free(self) -> bool:
+        """Return whether another piece of work would start at once."""
+        return self.busy < self._size
+
+    def submit(self, work: Work) -> None:
+        """Have `work` done. It must not raise."""
+        self.busy += 1
+        if self.busy > len(self._threads):
+            thread = threading.Thread(target=self._labour, daemon=True, name=f"maxbuild-{self.busy}")
+            self._threads.append(thread)
+            thread.start()
+        self._work.put(work)
+
+    def tell(self, message: Started | Progressed) -> None:
+        """Leave a message about work that goes on."""
+        self._messages.put(message)
+
+    def next(self) -> Message:
+        """Wait for the next message."""
+        message = self._messages.get()
+        if not isinstance(message, Started | Progressed):
+            self.busy -= 1
+        return message
+
+    def dismiss(self, patience: float) -> None:
+        """Let the threads end, and wait for them `patience` seconds; one that stays is left behind."""
+        for _ in self._threads:
+            self._work.put(None)
+        deadline = time.monotonic() + patience
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _labour(self) -> None:
+        try:
+            while (work := self._work.get()) is not None:
+                self._messages.put(work())
+        finally:
+            self._store.close_thread()

@@ -1,0 +1,178 @@
+"""The parent's side of an isolated task: a fresh process in a process group of its own, its answer, or how it died."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from maxbuild.engine import disk
+from maxbuild.engine.task import Job, Progress
+from maxbuild.errors import MaxbuildError, StoreError, TaskFailed, from_json
+
+_PATIENCE = 5.0
+
+
+class Cancelled(BaseException):
+    """The build was interrupted; not an Exception, so that no step catches it by accident."""
+
+
+class Children:
+    """The process groups that run now, so that all can be killed at once and none starts afterwards."""
+
+    def __init__(self) -> None:
+        """Start without any."""
+        self.stop = threading.Event()
+        self._mutex = threading.Lock()
+        self._running: set[int] = set()
+
+    def start(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401
+        """Start `command` in a group of its own; Cancelled once all were killed."""
+        with self._mutex:
+            if self.stop.is_set():
+                raise Cancelled
+            process = subprocess.Popen(command, process_group=0, **options)  # noqa: S603
+            self._running.add(process.pid)
+        return process
+
+    def ended(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait for `process` and then end what it left running.
+
+        The group is killed before its leader is reaped: until then nobody else can be given the same number.
+        """
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with self._mutex:
+            self._running.discard(process.pid)
+            _kill_group(process.pid)
+            process.wait()
+
+    def kill_all(self) -> None:
+        """Kill all groups and let none start."""
+        self.stop.set()
+        with self._mutex:
+            for group in self._running:
+                _kill_group(group)
+
+
+def run_isolated(name: str, run: str, job: Job, log: Path, children: Children) -> dict[str, Path]:
+    """Carry out `job` with the step `run` in a process of its own, and return its outputs.
+
+    Raises what the step raised, as far as it is a MaxbuildError; TaskFailed for any other end; Cancelled when killed.
+    """
+    answer = job.scratch.parent / "answer.json"
+    receiver, sender = os.pipe()
+    with os.fdopen(receiver, "rb") as lines, _open_log(log) as output:
+        try:
+            process = children.start(
+                [sys.executable, "-P", "-m", "maxbuild.engine.worker"],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                cwd=job.scratch,
+                env=_environment(job.scratch.parent),
+                pass_fds=[sender],
+            )
+        finally:
+            os.close(sender)
+        reader = threading.Thread(target=_read_progress, args=(lines, job.progress), daemon=True)
+        reader.start()
+        stdin = process.stdin
+        if stdin is None:
+            raise AssertionError("the child was started with a pipe")
+        with suppress(BrokenPipeError):  # the child died at once; its status says how
+            stdin.write(_request(run, job, answer, sender))
+            stdin.flush()
+        children.ended(process)
+        with suppress(BrokenPipeError):
+            stdin.close()
+        reader.join(_PATIENCE)
+    if children.stop.is_set():
+        raise Cancelled
+    return _read_answer(name, answer, process.returncode, log)
+
+
+def failure(name: str, cause: str, log: Path) -> TaskFailed:
+    """Return the error for a task that ended without saying what is wrong in our own words."""
+    return TaskFailed(f"task `{name}` failed", causes=[cause], hint=f"see the whole output in {log}")
+
+
+def _kill_group(group: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _open_log(log: Path) -> IO[bytes]:
+    try:
+        return log.open("wb")
+    except OSError as error:
+        raise disk.storage_error(error, "write", log) from error
+
+
+def _environment(folder: Path) -> Mapping[str, str]:
+    """Return the child's environment: modules are found where this process finds them, temporary files in `folder`."""
+    temporary = folder / "tmp"
+    disk.make_directory(temporary)
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in sys.path),  # noqa: PTH100
+        "PYTHONHASHSEED": "0",  # the order of a set must not reach an artifact
+        "TMPDIR": os.fspath(temporary),
+    }
+
+
+def _request(run: str, job: Job, answer: Path, sender: int) -> bytes:
+    request = {
+        "run": run,
+        "params": job.params,
+        "local": job.local,
+        "inputs": {role: os.fspath(path) for role, path in job.inputs.items()},
+        "digests": dict(job.digests),
+        "scratch": os.fspath(job.scratch),
+        "answer": os.fspath(answer),
+        "progress": sender,
+    }
+    return json.dumps(request).encode() + b"\n"
+
+
+def _read_progress(lines: IO[bytes], progress: Progress) -> None:
+    with suppress(Cancelled, ValueError, TypeError, OSError):  # a torn line of a dying child is no news
+        for line in lines:
+            done, total = json.loads(line)
+            progress(done, total)
+
+
+def _read_answer(name: str, answer: Path, status: int, log: Path) -> dict[str, Path]:
+    try:
+        reply = json.loads(answer.read_bytes())
+    except (OSError, ValueError):
+        raise failure(name, _how_it_died(status), log) from None
+    match reply:
+        case {"outputs": dict() as outputs}:
+            return {output: Path(path) for output, path in outputs.items()}
+        case {"error": error}:
+            raise with_log(from_json(error), log)
+        case {"crash": str(cause)}:
+            raise failure(name, cause, log)
+    raise failure(name, "its answer was no answer", log)
+
+
+def with_log(error: MaxbuildError, log: Path) -> MaxbuildError:
+    """Return `error`; one that has no hint of its own gets the log as its hint."""
+    if error.hint is None and not isinstance(error, StoreError):
+        error.hint = f"see the whole output in {log}"
+    return error
+
+
+def _how_it_died(status: int) -> str:
+    if status >= 0:
+        return f"its process ended with status {status} and left no answer"
+    name = signal.Signals(-status).name
+    likely = ", most likely for want of memory" if -status == signal.SIGKILL else ""
+    return f"its process was killed by {name}{likely}"

@@ -1,0 +1,77 @@
+"""The look-up: whether a task whose inputs are known is done already, and if not, why it has to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from maxbuild.engine.digest import Digest, TaskKey
+from maxbuild.engine.document import Document
+from maxbuild.engine.explain import Explanation, Reason, compare
+from maxbuild.engine.records import Last, Record, Result
+from maxbuild.engine.store import Store
+from maxbuild.engine.task import SourceFile, Task
+from maxbuild.errors import TaskFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """The work is done: its record, whose blobs are all there."""
+
+    key: TaskKey
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """The work is to be done, for at least one reason."""
+
+    key: TaskKey
+    document: Document
+    explanations: tuple[Explanation, ...]
+
+
+def describe(task: Task, results: Mapping[str, Result], sources: Mapping[Path, Digest]) -> Document:
+    """Return the document of `task`, whose producers all have results and whose source files all have digests.
+
+    Raises TaskFailed when a producer left no such member of a family.
+    """
+    inputs: dict[str, Digest] = {}
+    for role, source in task.inputs.items():
+        if isinstance(source, SourceFile):
+            inputs[role] = sources[source.path]
+            continue
+        digest = results[source.task].outputs.get(source.output)
+        if digest is None:
+            raise TaskFailed(
+                f"task `{task.name}` lacks its input `{role}`",
+                causes=[f"task `{source.task}` left no `{source.output}`"],
+            )
+        inputs[role] = digest
+    return Document.of(task, inputs)
+
+
+def look_up(store: Store, scope: str, name: str, document: Document, *, forced: bool) -> Hit | Miss:
+    """Return whether the work `document` describes is done, and if not, why it has to run under `name` in `scope`."""
+    key = document.key()
+    if forced:
+        return Miss(key, document, (Explanation(Reason.FORCED, name),))
+    record = store.read_record(key)
+    if record is not None:
+        gaps = store.gaps(record)
+        return Miss(key, document, gaps) if gaps else Hit(key, record)
+    return Miss(key, document, _differences(name, document, store.last(scope, name)))
+
+
+def note_hit(store: Store, scope: str, name: str, record: Record) -> None:
+    """Make the document of work found done the newest under its name: the next difference is told against it."""
+    last = store.last(scope, name)
+    if last is None or last.document != record.document:
+        store.set_last(scope, name, Last(record.document, ()))
+
+
+def _differences(name: str, document: Document, last: Last | None) -> tuple[Explanation, ...]:
+    if last is None:
+        return (Explanation(Reason.NEW, name),)
+    return compare(last.document, document) or (Explanation(Reason.EVICTED, "result"),)

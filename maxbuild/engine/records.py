@@ -1,0 +1,94 @@
+"""Records: what the index keeps about work, and how it is read back; a row that is no record counts as absent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self, cast
+
+from maxbuild.engine.canonical import JSON
+from maxbuild.engine.digest import Digest, TaskKey
+from maxbuild.engine.document import Document
+from maxbuild.engine.explain import Explanation, explanations_from_json, explanations_to_json
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a task left: its outputs by name, with the members of families spelled out."""
+
+    outputs: Mapping[str, Digest]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A result with the document it answers, the seconds it took, the bytes it holds and why it was made."""
+
+    document: Document
+    result: Result
+    seconds: float
+    size: int
+    explanations: tuple[Explanation, ...]
+
+    @cached_property
+    def key(self) -> TaskKey:
+        """Return the key of the document."""
+        return self.document.key()
+
+    def to_json(self) -> dict[str, JSON | float]:
+        """Return the record as a JSON value."""
+        return {
+            "document": self.document.to_json(),
+            "outputs": self.result.outputs,
+            "seconds": self.seconds,
+            "bytes": self.size,
+            "explanations": explanations_to_json(self.explanations),
+        }
+
+    @classmethod
+    def from_json(cls, value: JSON) -> Self:
+        """Make the record that `to_json` returned; ValueError or TypeError when `value` is none."""
+        match value:
+            case {
+                "document": Mapping() as document,
+                "outputs": Mapping() as outputs,
+                "seconds": int() | float() as seconds,
+                "bytes": int(size),
+                "explanations": list() as explanations,
+            }:
+                return cls(
+                    Document.from_json(document),
+                    Result({name: Digest(cast(str, digest)) for name, digest in outputs.items()}),
+                    float(seconds),
+                    size,
+                    explanations_from_json(explanations),
+                )
+        raise ValueError("not the record of a result")
+
+
+@dataclass(frozen=True)
+class Last:
+    """The newest document under a task's name in a scope, and why it ran; no explanation where it was found done."""
+
+    document: Document
+    explanations: tuple[Explanation, ...]
+
+    @cached_property
+    def key(self) -> TaskKey:
+        """Return the key of the document."""
+        return self.document.key()
+
+    def to_json(self) -> dict[str, JSON]:
+        """Return the record as a JSON value."""
+        return {
+            "document": self.document.to_json(),
+            "explanations": explanations_to_json(self.explanations),
+        }
+
+    @classmethod
+    def from_json(cls, value: JSON) -> Self:
+        """Make the record that `to_json` returned; ValueError or TypeError when `value` is none."""
+        match value:
+            case {"document": Mapping() as document, "explanations": list() as explanations}:
+                return cls(Document.from_json(document), explanations_from_json(explanations))
+        raise ValueError("not the last document of a task")

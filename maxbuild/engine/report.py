@@ -1,0 +1,76 @@
+"""Reports: what became of every task of a build."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from maxbuild.engine.digest import TaskKey
+from maxbuild.engine.explain import Explanation
+from maxbuild.engine.graph import Deferred
+from maxbuild.engine.records import Result
+from maxbuild.errors import MaxbuildError
+
+
+class State(StrEnum):
+    """What became of a task."""
+
+    CACHED = "cached"
+    """Its result was in the store; nothing ran."""
+    BUILT = "built"
+    """It ran, and left a result."""
+    FAILED = "failed"
+    """It ran, or its input could not be read, and there is an error."""
+    SKIPPED = "skipped"
+    """A task it consumes from failed or was interrupted."""
+    WOULD_RUN = "would_run"
+    """It has reasons to run and was not started: a survey, or a build that stopped before."""
+    WAITING = "waiting"
+    """What it consumes is not known yet, so nothing can be said."""
+    INTERRUPTED = "interrupted"
+    """It was running when the build was interrupted."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReport:
+    """What became of one task.
+
+    `explanations` is never empty for a task that ran, and always empty for a cached one. `seconds` and `bytes` are
+    those of the run that made the result, whenever that was. `key` is None while an input is unknown.
+    """
+
+    name: str
+    kind: str
+    state: State
+    explanations: tuple[Explanation, ...] = ()
+    seconds: float | None = None
+    bytes: int | None = None
+    error: MaxbuildError | None = None
+    key: TaskKey | None = None
+    log: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of all tasks, in the order the graph learned of them.
+
+    `graph` is a networkx DiGraph from producer to consumer, with the Task as attribute `task` of each name.
+    """
+
+    tasks: Sequence[TaskReport]
+    results: Mapping[str, Result]
+    graph: Any
+    deferred: Sequence[Deferred]
+    interrupted: bool = False
+
+    def in_state(self, *states: State) -> list[TaskReport]:
+        """Return the tasks that are in one of `states`."""
+        return [task for task in self.tasks if task.state in states]
+
+    @property
+    def complete(self) -> bool:
+        """Return whether every task has a result and nothing is unknown."""
+        return not self.deferred and all(task.state in (State.CACHED, State.BUILT) for task in self.tasks)

@@ -1,0 +1,114 @@
+"""Tasks: what a plan hands to the engine. A task is data; what carries it out is found by the name of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TypeAlias
+
+from maxbuild.engine.canonical import JSON
+from maxbuild.engine.digest import Digest
+
+_FAMILY = "/*"
+
+Progress: TypeAlias = Callable[[int, int | None], None]
+"""What a step calls as it goes: units done, and units in all where that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """An input that lies outside the store; it is read where it is and its bytes are never copied."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOf:
+    """An input that another task leaves: the name of the task, and of one output (or one member of a family)."""
+
+    task: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One node of the graph.
+
+    `name` is for people, unique in a graph and never in the key. `local` reaches the step and is never in the key
+    either (a mirror, a token). An output that ends in `/*` is a family, whose members the result alone tells.
+    Raises ValueError for an output that is not a plain relative name.
+    """
+
+    name: str
+    kind: str
+    params: Mapping[str, JSON]
+    inputs: Mapping[str, SourceFile | OutputOf]
+    toolchain: Mapping[str, str]
+    outputs: tuple[str, ...]
+    local: Mapping[str, JSON] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse names that could not be told apart or would leave the folder they are written to."""
+        if not self.name:
+            raise ValueError("a task needs a name")
+        if not self.outputs or len(set(self.outputs)) != len(self.outputs):
+            raise ValueError(f"task `{self.name}` needs outputs, each named once")
+        for output in self.outputs:
+            check_output_name(output.removesuffix(_FAMILY))
+
+    @property
+    def producers(self) -> frozenset[str]:
+        """Return the names of the tasks this one consumes from."""
+        return frozenset(source.task for source in self.inputs.values() if isinstance(source, OutputOf))
+
+    def declares(self, output: str) -> bool:
+        """Return whether `output` is one of the outputs, or could be a member of one of the families."""
+        families = [family.removesuffix("*") for family in self.outputs if family.endswith(_FAMILY)]
+        is_member = any(output.startswith(family) and output != family for family in families)
+        return "*" not in output and (is_member or output in self.outputs)
+
+    @property
+    def single_outputs(self) -> tuple[str, ...]:
+        """Return the outputs that are no families: each of them must be there when the task is done."""
+        return tuple(output for output in self.outputs if not output.endswith(_FAMILY))
+
+
+def check_output_name(name: str) -> None:
+    """Raise ValueError unless `name` is a relative POSIX path in its shortest spelling, without `..` or `*`."""
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or str(path) != name or {"..", "."} & set(path.parts) or "*" in name:
+        raise ValueError(f"not a name for an output: {name!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of task: `run` ("package.module:function") is imported only when a task of the kind is carried out.
+
+    `isolated` gives every task a fresh process, whose memory is returned and whose changes to a library meet nobody;
+    otherwise it runs in a thread of this one.
+    """
+
+    name: str
+    run: str
+    isolated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a step function gets. It writes only under `scratch`, reads only `inputs`, and returns its outputs' paths.
+
+    A returned path under `scratch` moves into the store; one outside of it is adopted by reference, not copied.
+    """
+
+    params: Mapping[str, JSON]
+    inputs: Mapping[str, Path]
+    scratch: Path
+    progress: Progress
+    local: Mapping[str, JSON] = field(default_factory=dict)
+    digests: Mapping[str, Digest] = field(default_factory=dict)
+    """The content digest of each input, so that no step hashes what is known."""
+
+
+Step: TypeAlias = Callable[[Job], Mapping[str, Path]]
+"""A step function: output names to paths of files."""
