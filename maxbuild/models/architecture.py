@@ -1,0 +1,146 @@
+"""From a folder with a config.json to a model without data: transformers' own class, on the meta device.
+
+Invariant: no weight file is opened here, and no code of a repository runs unless it was allowed by name.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from maxbuild.errors import UnsupportedModel
+from maxbuild.models.attention import IMPLEMENTATION
+from maxbuild.models.experts import use_expert_operator
+
+ENCODINGS: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""The weight encodings that need no packing: stored so and computed so."""
+
+
+def read_config(folder: Path, *, trust_remote_code: bool) -> PreTrainedConfig:
+    """Read `folder/config.json` through transformers; raise UnsupportedModel where it names nothing known."""
+    document = _read_json(folder / "config.json")
+    model_type = document.get("model_type")
+    if document.get("auto_map") and not trust_remote_code:
+        raise UnsupportedModel(
+            "the model brings its own code (`auto_map` in config.json)",
+            hint="read that code; if you trust it, set `trust_remote_code: true` for this role",
+        )
+    if not isinstance(model_type, str):
+        raise UnsupportedModel("config.json names no `model_type`, so the architecture is unknown")
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+    except (ValueError, KeyError, TypeError, OSError, ImportError) as error:
+        raise UnsupportedModel(
+            f"config.json describes no architecture that transformers knows (`model_type`: `{model_type}`)",
+            causes=[str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__],
+            hint="check `model_type` and `architectures` in config.json",
+        ) from error
+    if not isinstance(config, PreTrainedConfig):
+        raise UnsupportedModel(f"config.json of model type `{model_type}` is no model config")
+    return config
+
+
+def encoding_of(config: PreTrainedConfig, wanted: str | None) -> str:
+    """Return the encoding to build: the wanted one, else the one config.json says the weights have."""
+    if wanted is not None:
+        return wanted
+    stored = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
+    if stored not in ENCODINGS:
+        raise UnsupportedModel(
+            f"config.json says the weights are {stored}, which is no encoding",
+            hint=f"set `quantization_encoding` for this role to one of {', '.join(ENCODINGS)}",
+        )
+    return stored
+
+
+def max_length_of(config: PreTrainedConfig, wanted: int | None) -> int:
+    """Return the longest row to build for: the wanted length, else all the positions that the model has."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if wanted is None and positions is None:
+        raise UnsupportedModel("config.json has no `max_position_embeddings`", hint="set `max_length` for this role")
+    if wanted is not None and positions is not None and wanted > positions:
+        raise UnsupportedModel(
+            f"`max_length` is {wanted}, but the model has {positions} positions (`max_position_embeddings`)",
+            hint=f"set `max_length` to {positions} or less",
+        )
+    return int(wanted if wanted is not None else positions)  # type: ignore[arg-type]
+
+
+def build_model(
+    config: PreTrainedConfig, dtype: torch.dtype, max_length: int, *, trust_remote_code: bool, device: str = "meta"
+) -> PreTrainedModel:
+    """Make the causal language model that `config` describes, in `dtype`, with weights of no value on `device`."""
+    try:
+        with torch.device(device):
+            model = AutoModelForCausalLM.from_config(
+                config,
+                dtype=dtype,
+                attn_implementation=IMPLEMENTATION,
+                trust_remote_code=trust_remote_code,
+            )
+    except (ValueError, KeyError, ImportError, AttributeError, NotImplementedError) as error:
+        raise UnsupportedModel(
+            f"transformers makes no causal language model of model type `{config.model_type}`",
+            causes=[str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__],
+        ) from error
+    use_expert_operator(model)
+    pin_rotary_frequencies(model, max_length)
+    return model.eval()
+
+
+def build_model_with_buffers(
+    config: PreTrainedConfig, dtype: torch.dtype, *, trust_remote_code: bool
+) -> PreTrainedModel:
+    """Make the model with real buffers, which the config determines, and parameters of no value.
+
+    Buffers such as rotary frequencies are in no checkpoint, and what the meta device computes is lost.
+    """
+    register = torch.nn.Module.register_parameter
+
+    def register_without_data(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
+        if parameter is not None and not parameter.is_meta:
+            parameter = torch.nn.Parameter(parameter.to("meta"), requires_grad=False)
+        register(module, name, parameter)
+
+    torch.nn.Module.register_parameter = register_without_data  # type: ignore[method-assign]
+    try:
+        return build_model(config, dtype, max_length=0, trust_remote_code=trust_remote_code, device="cpu")
+    finally:
+        torch.nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def pin_rotary_frequencies(model: torch.nn.Module, max_length: int) -> None:
+    """Make rotary embeddings that change with the row's length constant, where `max_length` means they never change.
+
+    transformers' `dynamic_rope_update` reads positions' values to decide, which no graph can hold. Up to the original
+    length its decision is always the same: the frequencies that the module starts with.
+    """
+    for name, module in model.named_modules():
+        rope_type = getattr(module, "rope_type", None)
+        if not isinstance(rope_type, str) or rope_type not in {"dynamic", "longrope"}:
+            continue
+        config: Any = module.config
+        parameters = getattr(config, "rope_parameters", None) or {}
+        original = parameters.get("original_max_position_embeddings") or config.max_position_embeddings
+        if max_length > original:
+            raise UnsupportedModel(
+                f"`{name}` changes its {rope_type} frequencies beyond {original} positions",
+                hint=f"set `max_length` to {original} or less",
+            )
+        module.rope_type = "default"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise UnsupportedModel("the model has no config.json") from error
+    except ValueError as error:
+        raise UnsupportedModel("config.json is not JSON", causes=[str(error)]) from error
+    if not isinstance(document, dict):
+        raise UnsupportedModel("config.json is not a JSON object")
+    return document

@@ -1,0 +1,213 @@
+"""The attention operator that every traced graph holds, and the hook by which transformers' decoders call it.
+
+Invariant: a trace never says *how* attention is computed. It holds one opaque operator, which each target lowers in its
+own way at compile time, so the traced graph is the same for all targets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from maxbuild.errors import UnsupportedModel
+from maxbuild.models.lowering import attend_in_torch
+
+IMPLEMENTATION = "maxbuild"
+"""The name under which transformers knows this attention (`attn_implementation="maxbuild"`)."""
+
+# Keyword arguments that models pass to an attention function and that carry nothing it needs: positions reach the
+# operator by another way, dropout is zero in inference, and the rest only steers what a forward pass returns.
+_IGNORED_ARGUMENTS = frozenset(
+    {"dropout", "position_ids", "cache_position", "use_cache", "output_attentions", "output_router_logits", "is_causal"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskRule:
+    """Which keys a query sees: those at its own position and before, at most `window` of them (0: all)."""
+
+    window: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionCall:
+    """One call of the attention function, as the model made it.
+
+    query: (batch, heads, sequence, key size); key: (batch, key/value heads, sequence, key size);
+    value: (batch, key/value heads, sequence, value size); sinks: (heads,) or None.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    scale: float
+    window: int
+    softcap: float
+    sinks: Tensor | None
+
+
+AttentionHandler = Callable[[AttentionCall], Tensor]
+"""Answers one call with the attended values, shape (batch, sequence, heads, value size)."""
+
+_handler: ContextVar[AttentionHandler] = ContextVar("attention_handler")
+
+
+@torch.library.custom_op("maxbuild::attention", mutates_args=("key_cache", "value_cache"))
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    positions: Tensor,
+    key_positions: Tensor,
+    scale: float,
+    window: int,
+    softcap: float,
+    sinks: Tensor | None,
+) -> Tensor:
+    """Write `key` and `value` into the caches at `positions`, then attend causally over the cached keys.
+
+    query: (batch, heads, sequence, key size). key, value: (batch, key/value heads, sequence, size).
+    key_cache, value_cache: (batch, key/value heads, cache, size), mutated. positions: int64 (batch, sequence), the
+    position of each new token in its row. key_positions: int64 (keys,), `arange(keys)`; only its length matters: how much
+    of the cache is looked at. A query at position p sees keys at positions max(0, p - window + 1) to p (window 0: from 0).
+    Whatever the cache holds beyond p is not seen, so rows of different lengths and rejected tokens need no mask.
+    Scores are scaled, then capped as `softcap * tanh(score / softcap)` unless softcap is 0; `sinks` (heads,) adds one
+    logit per head to the softmax's denominator. Returns (batch, sequence, heads, value size).
+    """
+    return attend_in_torch(
+        query, key, value, key_cache, value_cache, positions, key_positions, scale, window, softcap, sinks
+    )
+
+
+@attention.register_fake
+def _attention_fake(  # noqa: PLR0917 - the operator's own signature
+    query: Tensor,
+    key: Tensor,  # noqa: ARG001
+    value: Tensor,
+    key_cache: Tensor,  # noqa: ARG001
+    value_cache: Tensor,  # noqa: ARG001
+    positions: Tensor,  # noqa: ARG001
+    key_positions: Tensor,  # noqa: ARG001
+    scale: float,  # noqa: ARG001
+    window: int,  # noqa: ARG001
+    softcap: float,  # noqa: ARG001
+    sinks: Tensor | None,  # noqa: ARG001
+) -> Tensor:
+    batch, heads, sequence, _ = query.shape
+    return query.new_empty(batch, sequence, heads, value.shape[-1])
+
+
+@contextlib.contextmanager
+def answered_by(handler: AttentionHandler) -> Iterator[None]:
+    """Let `handler` answer every attention call made in this context."""
+    token = _handler.set(handler)
+    try:
+        yield
+    finally:
+        _handler.reset(token)
+
+
+def _attention_function(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: object,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **arguments: object,
+) -> tuple[Tensor, None]:
+    """Speak transformers' attention interface: check the call, then hand it to the current handler."""
+    if not isinstance(attention_mask, MaskRule):
+        raise UnsupportedModel(
+            f"`{type(module).__name__}` builds its own attention mask",
+            hint="only causal and sliding-window attention masks made by transformers' mask functions can be outlined",
+        )
+    if sliding_window is not None and attention_mask.window not in (0, sliding_window):
+        raise UnsupportedModel(
+            f"`{type(module).__name__}` asks for a window of {sliding_window}, its mask has {attention_mask.window}"
+        )
+    unknown = sorted(name for name, value in arguments.items() if value is not None and name not in _IGNORED_ARGUMENTS)
+    if unknown:
+        raise UnsupportedModel(f"`{type(module).__name__}` passes `{unknown[0]}` to attention, which is not supported")
+    call = AttentionCall(
+        query,
+        key,
+        value,
+        scale=query.shape[-1] ** -0.5 if scaling is None else float(scaling),
+        window=attention_mask.window,
+        softcap=float(softcap or 0.0),
+        sinks=s_aux,
+    )
+    return _handler.get()(call), None
+
+
+ALL_ATTENTION_FUNCTIONS.register(IMPLEMENTATION, _attention_function)
+
+
+def _causal(config: PreTrainedConfig, *_: object, **arguments: object) -> MaskRule:  # noqa: ARG001
+    _refuse_custom_masks(arguments)
+    return MaskRule()
+
+
+def _sliding(config: PreTrainedConfig, *_: object, **arguments: object) -> MaskRule:
+    _refuse_custom_masks(arguments)
+    window = getattr(config, "sliding_window", None)
+    if not isinstance(window, int) or window < 1:
+        raise UnsupportedModel("a sliding-window mask is asked for, but the config has no `sliding_window`")
+    return MaskRule(window)
+
+
+def _refuse_custom_masks(arguments: Mapping[str, object]) -> None:
+    for name in ("or_mask_function", "and_mask_function", "block_sequence_ids"):
+        if arguments.get(name) is not None:
+            raise UnsupportedModel(f"the model's attention mask is not plainly causal (it uses `{name}`)")
+
+
+def _refused(kind: str) -> Callable[..., MaskRule]:
+    def refuse(*_: object, **__: object) -> MaskRule:
+        raise UnsupportedModel(f"{kind} attention masks cannot be outlined")
+
+    return refuse
+
+
+# transformers' mask functions, and what stands in for each while a model is traced. A mask becomes a rule that travels
+# through the model untouched: were a model to compute with it, the trace would fail instead of being wrong in silence.
+_MASK_FUNCTIONS: dict[str, Callable[..., MaskRule]] = {
+    "create_causal_mask": _causal,
+    "create_sliding_window_causal_mask": _sliding,
+    "create_chunked_causal_mask": _refused("chunked"),
+    "create_bidirectional_mask": _refused("bidirectional"),
+    "create_bidirectional_sliding_window_mask": _refused("bidirectional"),
+    "create_recurrent_attention_mask": _refused("recurrent"),
+}
+
+
+@contextlib.contextmanager
+def masks_as_rules(model: torch.nn.Module) -> Iterator[None]:
+    """Replace the mask functions in the modules that define `model`'s classes while the context lasts."""
+    namespaces: list[Any] = [sys.modules[name] for name in sorted({type(m).__module__ for m in model.modules()})]
+    replaced: list[tuple[Any, str, object]] = []
+    try:
+        for namespace in namespaces:
+            for name, substitute in _MASK_FUNCTIONS.items():
+                if hasattr(namespace, name):
+                    replaced.append((namespace, name, getattr(namespace, name)))
+                    setattr(namespace, name, substitute)
+        yield
+    finally:
+        for namespace, name, original in replaced:
+            setattr(namespace, name, original)

@@ -1,0 +1,93 @@
+"""Mixtures of experts as one operator of ours, and the hook by which transformers' experts call it.
+
+Invariant: the work follows the experts that tokens were routed to; a trace never unrolls experts nor fixes which are hit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
+from maxbuild.errors import UnsupportedModel
+
+IMPLEMENTATION = "maxbuild"
+"""The name under which transformers knows these experts (`config._experts_implementation`)."""
+
+# The same parameters as `aten::_grouped_mm`, so that a target can hand the call to that kernel one for one. That operator
+# itself cannot be traced in float32: its shape function refuses what its CPU kernel can do.
+_SCHEMA = "(Tensor rows, Tensor weights, Tensor? offsets, Tensor? bias, ScalarType? out_dtype) -> Tensor"
+
+
+@torch.library.custom_op("maxbuild::expert_matmul", mutates_args=(), schema=_SCHEMA)
+def expert_matmul(
+    rows: Tensor, weights: Tensor, offsets: Tensor | None, bias: Tensor | None, out_dtype: torch.dtype | None
+) -> Tensor:
+    """Multiply each row with the matrix of its expert.
+
+    rows: (rows, inputs), sorted by expert. weights: (experts, inputs, outputs). offsets: int32 (experts,), the number of
+    rows that belong to this expert or one before it. bias and out_dtype are always None. Returns (rows, outputs).
+    """
+    assert offsets is not None
+    assert bias is None
+    assert out_dtype is None
+    result = rows.new_empty(rows.shape[0], weights.shape[-1])
+    start = 0
+    for expert, end in enumerate(offsets.tolist()):
+        torch.mm(rows[start:end], weights[expert], out=result[start:end])
+        start = end
+    return result
+
+
+@expert_matmul.register_fake
+def _expert_matmul_fake(
+    rows: Tensor,
+    weights: Tensor,
+    offsets: Tensor | None,  # noqa: ARG001 - the operator's own signature
+    bias: Tensor | None,  # noqa: ARG001
+    out_dtype: torch.dtype | None,  # noqa: ARG001
+) -> Tensor:
+    return rows.new_empty(rows.shape[0], weights.shape[-1])
+
+
+def _experts_function(experts: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
+    """Speak transformers' experts interface.
+
+    hidden_states: (tokens, hidden). top_k_index, top_k_weights: (tokens, k). Returns (tokens, hidden).
+    """
+    if experts.has_post_expert_norm:
+        raise UnsupportedModel(f"`{type(experts).__name__}` normalises each expert's output, which is not supported")
+    tokens, chosen = top_k_index.shape
+    expert_of_row, order = torch.sort(top_k_index.reshape(-1), stable=True)
+    numbers = torch.arange(experts.num_experts, device=hidden_states.device)
+    offsets = (expert_of_row[None, :] <= numbers[:, None]).sum(dim=1).to(torch.int32)
+
+    rows = hidden_states[order // chosen]
+    first = "gate_up_proj" if experts.has_gate else "up_proj"
+    rows = _linear(experts, first, rows, expert_of_row, offsets)
+    rows = experts._apply_gate(rows) if experts.has_gate else experts.act_fn(rows)
+    rows = _linear(experts, "down_proj", rows, expert_of_row, offsets)
+
+    weighted = rows * top_k_weights.reshape(-1)[order][:, None]
+    in_token_order = weighted[torch.argsort(order)]
+    return in_token_order.view(tokens, chosen, -1).sum(dim=1).to(hidden_states.dtype)
+
+
+def _linear(experts: Any, name: str, rows: Tensor, expert_of_row: Tensor, offsets: Tensor) -> Tensor:
+    weights = getattr(experts, name)
+    product = expert_matmul(rows, weights if experts.is_transposed else weights.transpose(1, 2), offsets, None, None)
+    return product + getattr(experts, f"{name}_bias")[expert_of_row] if experts.has_bias else product
+
+
+ALL_EXPERTS_FUNCTIONS.register(IMPLEMENTATION, _experts_function)
+
+
+def use_expert_operator(model: PreTrainedModel) -> None:
+    """Make `model`'s experts, if it has any, call the operator."""
+    configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "has_post_expert_norm")}
+    for config in configs.values():
+        config._experts_implementation = IMPLEMENTATION
+

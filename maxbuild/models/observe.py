@@ -1,0 +1,158 @@
+"""Watch one run of a model without data, to learn what its blocks are called with and what they keep in caches.
+
+Invariant: the model runs on the meta device with all its own code; nothing of it is replaced but attention and masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from transformers import PreTrainedModel
+
+from maxbuild.errors import UnsupportedModel
+from maxbuild.models.attention import AttentionCall, answered_by, masks_as_rules
+from maxbuild.models.structure import WatchedIndex, describe_structure, watch_indices
+
+TRACE_SIZES: Mapping[str, int] = {"batch": 3, "sequence": 7, "logits": 5, "keys": 11, "cache": 13}
+"""Sizes of the dynamic dimensions while tracing: distinct, and neither 0 nor 1, which torch would take for constants."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheGeometry:
+    """What one attention call keeps: heads and sizes of its keys and values, their dtype, and its window (0: none)."""
+
+    heads: int
+    key_size: int
+    value_size: int
+    dtype: torch.dtype
+    window: int
+
+
+@dataclass(slots=True)
+class BlockCall:
+    """One block of the model, and how the model called it."""
+
+    name: str
+    module: nn.Module
+    watched: tuple[WatchedIndex, ...] = ()
+    leaves: list[Any] = field(default_factory=list)
+    arguments: pytree.TreeSpec | None = None
+    results: pytree.TreeSpec | None = None
+    caches: list[CacheGeometry] = field(default_factory=list)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Return the tensors among the arguments, in order; the first is the hidden state."""
+        return [leaf for leaf in self.leaves if isinstance(leaf, Tensor)]
+
+    def rebuild(self, tensors: list[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return positional and keyword arguments like the observed ones, with other tensors."""
+        remaining = iter(tensors)
+        leaves = [next(remaining) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
+        args, kwargs = pytree.tree_unflatten(leaves, self.arguments)
+        return args, kwargs
+
+    def structure(self) -> Hashable:
+        """Return a value equal to another block's only if both would trace to the same graph."""
+        shapes = tuple(
+            ("tensor", tuple(leaf.shape), leaf.dtype) if isinstance(leaf, Tensor) else ("value", repr(leaf))
+            for leaf in self.leaves
+        )
+        own_index = self.name if any(index.seen for index in self.watched) else None
+        return (describe_structure(self.module), shapes, str(self.arguments), tuple(self.caches), own_index)
+
+
+def find_blocks(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:
+    """Return names and modules of the repeated blocks; raise UnsupportedModel where there is no such list."""
+    depth = model.config.get_text_config().num_hidden_layers
+    lists = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == depth
+    ]
+    outermost = [(n, m) for n, m in lists if not any(n.startswith(f"{other}.") for other, _ in lists)]
+    for name, module in outermost:
+        if any("attention" in type(part).__name__.lower() for part in module.modules()):
+            return [(f"{name}.{index}", block) for index, block in enumerate(module)]
+    raise UnsupportedModel(f"`{type(model).__name__}` has no list of {depth} decoder layers with attention")
+
+
+def observe_blocks(model: PreTrainedModel) -> list[BlockCall]:
+    """Run `model` once on the meta device and return its blocks' calls, in order.
+
+    Raise UnsupportedModel where blocks do not run once each in order, do not turn a hidden state into one of the same
+    shape, or where attention happens outside of them.
+    """
+    calls = [BlockCall(name, module) for name, module in find_blocks(model)]
+    running: list[BlockCall] = []
+    finished: list[BlockCall] = []
+
+    def enter(call: BlockCall) -> Any:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            call.leaves, call.arguments = pytree.tree_flatten((args, kwargs))
+            running.append(call)
+
+        return hook
+
+    def leave(call: BlockCall) -> Any:
+        def hook(_: nn.Module, __: object, ___: object, result: object) -> None:
+            running.remove(call)
+            finished.append(call)
+            _check_result(call, result)
+
+        return hook
+
+    def record(attention: AttentionCall) -> Tensor:
+        if not running:
+            raise UnsupportedModel(f"`{type(model).__name__}` attends outside of its decoder layers")
+        running[-1].caches.append(_geometry(attention))
+        batch, heads, sequence, _ = attention.query.shape
+        return attention.query.new_empty(batch, sequence, heads, attention.value.shape[-1])
+
+    hooks = []
+    for call in calls:
+        call.watched = watch_indices(call.module)
+        hooks.append(call.module.register_forward_pre_hook(enter(call), with_kwargs=True))
+        hooks.append(call.module.register_forward_hook(leave(call), with_kwargs=True))
+    try:
+        with torch.no_grad(), masks_as_rules(model), answered_by(record):
+            model(**_meta_tokens(), use_cache=False)
+    finally:
+        for hook_handle in hooks:
+            hook_handle.remove()
+    if finished != calls:
+        raise UnsupportedModel(f"`{type(model).__name__}` does not run its decoder layers once each, in order")
+    return calls
+
+
+def _meta_tokens() -> dict[str, Tensor]:
+    shape = (TRACE_SIZES["batch"], TRACE_SIZES["sequence"])
+    return {name: torch.zeros(shape, dtype=torch.int64, device="meta") for name in ("input_ids", "position_ids")}
+
+
+def _geometry(attention: AttentionCall) -> CacheGeometry:
+    return CacheGeometry(
+        heads=attention.key.shape[1],
+        key_size=attention.key.shape[-1],
+        value_size=attention.value.shape[-1],
+        dtype=attention.key.dtype,
+        window=attention.window,
+    )
+
+
+def _check_result(call: BlockCall, result: object) -> None:
+    leaves, call.results = pytree.tree_flatten(result)
+    hidden = call.tensors[0]
+    made = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    if len(made) != 1 or made[0].shape != hidden.shape or made[0].dtype != hidden.dtype:
+        raise UnsupportedModel(f"layer `{call.name}` does not turn a hidden state into one of the same shape")
+    if not call.caches:
+        raise UnsupportedModel(
+            f"layer `{call.name}` does not attend through transformers' attention interface",
+            hint="layers with recurrent state (Mamba, linear attention) cannot be outlined yet",
+        )
