@@ -1,0 +1,86 @@
+"""What a serving host needs: read a package, check it, load it, run it. Imports nothing of maxbuild's build side.
+
+    from maxbuild.runtime import load_package
+    package = load_package(Path("packages/demo/cpu-x86-64-v3"))
+    generation = package.generate(package.text.encode("one two three"), max_new_tokens=16)
+    print(package.text.decode(list(generation.tokens)))
+
+Importing this module costs little; torch is imported when a package is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from maxbuild.errors import PackageError
+from maxbuild.runtime.package import PackageHeader, check_files, check_host, read_header
+
+if TYPE_CHECKING:
+    from maxbuild.runtime.generate import Generation, Sampling
+    from maxbuild.runtime.model import Model
+    from maxbuild.runtime.text import Text
+
+__all__ = ["LoadedPackage", "PackageHeader", "load_package"]
+
+MAIN, DRAFT = "main", "draft"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPackage:
+    """A package ready to run: its header, its models by role, and the text side of the main model."""
+
+    header: PackageHeader
+    models: dict[str, Model]
+    folder: Path
+
+    @property
+    def text(self) -> Text:
+        """Return the main model's tokenizer and chat template; PackageError where the package has none."""
+        from maxbuild.runtime.text import Text  # noqa: PLC0415 - costs an import that tokens alone do not need
+
+        return Text(self.folder, self.header.components[MAIN])
+
+    def generate(
+        self,
+        prompt: Sequence[int],
+        max_new_tokens: int,
+        *,
+        stop_tokens: frozenset[int] = frozenset(),
+        sampling: Sampling | None = None,
+        use_draft: bool = True,
+    ) -> Generation:
+        """Continue `prompt`, with the draft where the package has one and `use_draft` allows it."""
+        from maxbuild.runtime.generate import generate  # noqa: PLC0415 - imports torch
+
+        speculative = self.header.speculative if use_draft else None
+        return generate(
+            self.models[MAIN],
+            prompt,
+            max_new_tokens,
+            stop_tokens=stop_tokens,
+            sampling=sampling,
+            draft=self.models.get(DRAFT) if speculative else None,
+            num_speculative_tokens=speculative.num_speculative_tokens if speculative else 0,
+        )
+
+
+def load_package(folder: Path, *, check_digests: bool = True, roles: Sequence[str] | None = None) -> LoadedPackage:
+    """Check and load the package in `folder`.
+
+    check_digests: read every file once and compare it with the header before any of it is used; leave it out only where
+    something else vouches for the files. roles: which components to load (default: all). Raise PackageError where the
+    package is damaged, or is not for this host; then nothing of its code has been loaded.
+    """
+    header = read_header(folder)
+    check_host(header)
+    if MAIN not in header.components:
+        raise PackageError(f"package `{folder}` has no component `{MAIN}`")
+    if check_digests:
+        check_files(folder, header)
+    from maxbuild.runtime.model import Model  # noqa: PLC0415 - imports torch, after all that can refuse has done so
+
+    wanted = header.components if roles is None else {role: header.components[role] for role in roles}
+    return LoadedPackage(header, {role: Model.load(folder, entry) for role, entry in wanted.items()}, folder)

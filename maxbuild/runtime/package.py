@@ -1,0 +1,227 @@
+"""A package's header: what it holds, for which target, and the digest of every file; read and checked before anything else.
+
+Invariant: no file of a package is opened for use before its bytes are those that the header names, and the header alone
+says whether this host can run it. Paths are relative and stay inside the package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Self
+
+from maxbuild.errors import PackageError
+from maxbuild.targets.spelling import Target, runs_on_host
+
+SCHEMA = "maxbuild.package.v1"
+HEADER = "package.json"
+
+_READ_BYTES = 1 << 20
+_LARGEST_HEADER = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of a package: the SHA-256 of its content, and its size in bytes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentEntry:
+    """One component: its program, its weight index, its regions' artifacts, and the model's own files, all as paths."""
+
+    program: str
+    weights: str
+    regions: Mapping[str, str]
+    files: Mapping[str, str]
+    served_model_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SpeculativeEntry:
+    """How the draft's tokens are used."""
+
+    speculative_method: str
+    num_speculative_tokens: int
+    rejection_sampling_strategy: str
+
+
+@dataclass(frozen=True, slots=True)
+class PackageHeader:
+    """Everything `package.json` says."""
+
+    name: str
+    target: str
+    components: Mapping[str, ComponentEntry]
+    speculative: SpeculativeEntry | None
+    built_with: Mapping[str, str]
+    files: Mapping[str, FileEntry]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form, from which `from_json` makes an equal header."""
+        return {
+            "schema": SCHEMA,
+            "name": self.name,
+            "target": self.target,
+            "components": {
+                role: {
+                    "program": entry.program,
+                    "weights": entry.weights,
+                    "regions": dict(entry.regions),
+                    "files": dict(entry.files),
+                    "served_model_name": entry.served_model_name,
+                }
+                for role, entry in self.components.items()
+            },
+            "speculative": None
+            if self.speculative is None
+            else {
+                "speculative_method": self.speculative.speculative_method,
+                "num_speculative_tokens": self.speculative.num_speculative_tokens,
+                "rejection_sampling_strategy": self.speculative.rejection_sampling_strategy,
+            },
+            "built_with": dict(self.built_with),
+            "files": {path: {"sha256": entry.sha256, "size": entry.size} for path, entry in self.files.items()},
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Read the JSON form; raise PackageError where it is malformed, of another schema, or names paths outside."""
+        if document.get("schema") != SCHEMA:
+            raise PackageError(
+                f"the package's schema is {document.get('schema')!r}, this version reads {SCHEMA!r}",
+                hint="build the package again with this version of maxbuild",
+            )
+        try:
+            header = cls(
+                name=str(document["name"]),
+                target=str(document["target"]),
+                components={str(role): _component(entry) for role, entry in document["components"].items()},
+                speculative=_speculative(document["speculative"]),
+                built_with={str(k): str(v) for k, v in document["built_with"].items()},
+                files={
+                    _inside(path): FileEntry(str(entry["sha256"]), int(entry["size"]))
+                    for path, entry in document["files"].items()
+                },
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise PackageError(f"{HEADER} is malformed", causes=[f"{type(error).__name__}: {error}"]) from error
+        for entry in header.components.values():
+            for path in (entry.program, entry.weights, *entry.regions.values(), *entry.files.values()):
+                if path not in header.files:
+                    raise PackageError(f"{HEADER} is malformed", causes=[f"it names `{path}` and no digest of it"])
+        return header
+
+
+def _component(entry: Mapping[str, Any]) -> ComponentEntry:
+    name = entry["served_model_name"]
+    return ComponentEntry(
+        program=str(entry["program"]),
+        weights=str(entry["weights"]),
+        regions={str(k): str(v) for k, v in entry["regions"].items()},
+        files={str(k): str(v) for k, v in entry["files"].items()},
+        served_model_name=None if name is None else str(name),
+    )
+
+
+def _speculative(entry: Mapping[str, Any] | None) -> SpeculativeEntry | None:
+    if entry is None:
+        return None
+    return SpeculativeEntry(
+        str(entry["speculative_method"]),
+        int(entry["num_speculative_tokens"]),
+        str(entry["rejection_sampling_strategy"]),
+    )
+
+
+def _inside(path: str) -> str:
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or not pure.parts or ".." in pure.parts or "\\" in path:
+        raise ValueError(f"path `{path}` leads out of the package")
+    return path
+
+
+def read_header(folder: Path) -> PackageHeader:
+    """Read and check `package.json`; raise PackageError where `folder` is no package or a damaged one."""
+    path = folder / HEADER
+    try:
+        if path.stat().st_size > _LARGEST_HEADER:
+            raise PackageError(f"`{folder}` is no package", causes=[f"{HEADER} is larger than any header"])
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise PackageError(
+            f"`{folder}` is no package", causes=[f"it has no {HEADER}"], hint="`maxbuild warm MANIFEST` prints package paths"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise PackageError(f"could not read `{path}`", causes=[str(error)]) from error
+    if not isinstance(document, dict):
+        raise PackageError(f"{HEADER} is malformed", causes=["it is not a JSON object"])
+    return PackageHeader.from_json(document)
+
+
+def check_host(header: PackageHeader) -> None:
+    """Raise PackageError unless this host can run what the package is built for."""
+    api, _, arch = header.target.partition(":")
+    if not runs_on_host(Target(api, arch)):
+        raise PackageError(
+            f"the package is built for `{header.target}`, which this host is not", hint="build one with `--target cpu` here"
+        )
+    built = header.built_with.get("torch", "none")
+    try:
+        here = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        raise PackageError("torch is not installed", hint=f"`pip install torch=={built.partition('+')[0]}`") from None
+    if _release(built) != _release(here):
+        raise PackageError(
+            f"the package is built with torch {built}, this host has {here}",
+            causes=["compiled regions call torch's C interface, which may change with its minor version"],
+            hint="build the package with the torch that serves it",
+        )
+
+
+def _release(version: str) -> list[str]:
+    return version.split(".")[:2]
+
+
+def check_files(folder: Path, header: PackageHeader) -> None:
+    """Raise PackageError unless every file is there, is a plain file, and has its digest. Reads every byte once."""
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        problems = pool.map(lambda item: _check_file(folder, *item), sorted(header.files.items()))
+    found = [problem for problem in problems if problem]
+    if found:
+        more = [f"and {len(found) - 5} more files"] if len(found) > 5 else []
+        raise PackageError(
+            f"package `{folder}` is damaged", causes=[*found[:5], *more], hint="`maxbuild warm` writes it anew"
+        )
+
+
+def _check_file(folder: Path, path: str, entry: FileEntry) -> str | None:
+    """Return what is wrong with a file, or None. Sizes are compared first, since they cost nothing."""
+    file = folder / path
+    try:
+        if not file.resolve().is_relative_to(folder.resolve()):
+            return f"`{path}` leads out of the package"
+        size = file.stat().st_size
+        if size != entry.size:
+            return f"`{path}` has {size} bytes, the header says {entry.size}"
+        if _digest(file) != entry.sha256:
+            return f"`{path}` has other bytes than the header says"
+    except OSError as error:
+        return f"`{path}`: {error.strerror}"
+    return None
+
+
+def _digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(_READ_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,41 @@
+"""compile: one region for one target, with weights outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from maxbuild.engine import Job
+from maxbuild.errors import TaskFailed
+
+ARTIFACT = "artifact"
+
+
+def run(job: Job) -> Mapping[str, Path]:
+    """Compile the region graph `region` for the target in params; leaves `artifact`, a `.pt2` file."""
+    params: Mapping[str, Any] = job.params
+    _require_compiler()
+    # Inductor keeps sources, objects and a precompiled header in this folder. It is this task's own: what another one
+    # left there would be an input that no key names.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(job.scratch / "inductor")
+    from maxbuild.models.graph import RegionGraph  # noqa: PLC0415 - imports torch, which reads the environment above
+    from maxbuild.targets.cpu import compile_region  # noqa: PLC0415
+    from maxbuild.targets.spelling import parse_target  # noqa: PLC0415
+
+    graph = RegionGraph.from_json(json.loads(job.inputs["region"].read_bytes()))
+    output = job.scratch / "region.pt2"
+    compile_region(graph, parse_target(params["target"]), output)
+    return {ARTIFACT: output}
+
+
+def _require_compiler() -> None:
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise TaskFailed(
+            f"no C++ compiler: `{compiler}` is not on the PATH",
+            hint="install one (Debian, Ubuntu: `apt-get install g++`; Fedora: `dnf install gcc-c++`), or set CXX",
+        )

@@ -1,0 +1,41 @@
+"""load: from weight files to the tensors a program names, in the wanted encoding; what is right as it is stays where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from maxbuild.engine import Job, canonical_json
+from maxbuild.models.architecture import ENCODINGS, build_model_with_buffers, encoding_of, read_config
+from maxbuild.steps.folder import WEIGHTS, lay_out, under
+from maxbuild.weights.packing import pack
+
+INDEX = "index"
+INDEX_SCHEMA = "maxbuild.weights.v1"
+
+
+def run(job: Job) -> Mapping[str, Path]:
+    """Find or make every tensor of the model.
+
+    params: encoding (None: what the config says), trust_remote_code. inputs: `config.json`, `weights/…`, `code/…`.
+    Leaves `index`, which says for each tensor the file and its name there, and one `weights/…` per file it names.
+    """
+    params: Mapping[str, Any] = job.params
+    trusted = bool(params["trust_remote_code"])
+    folder = lay_out(job.inputs, job.scratch / "model")
+    config = read_config(folder, trust_remote_code=trusted)
+    encoding = encoding_of(config, params["encoding"])
+    model = build_model_with_buffers(config, ENCODINGS[encoding], trust_remote_code=trusted)
+    places, files = pack(
+        model, under(job.inputs, WEIGHTS), folder, job.scratch / "packed", trust_remote_code=trusted
+    )
+
+    document = {
+        "schema": INDEX_SCHEMA,
+        "encoding": encoding,
+        "tensors": {name: {"file": place.file, "tensor": place.tensor} for name, place in places.items()},
+    }
+    index = job.scratch / "index.json"
+    index.write_bytes(canonical_json(document))
+    return {INDEX: index, **{f"{WEIGHTS}{file}": path for file, path in files.items()}}

@@ -1,0 +1,82 @@
+"""package: everything for one target, as a header that names the content of every file; nothing is copied here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from maxbuild.engine import Job, canonical_json, hash_file
+from maxbuild.runtime.package import ComponentEntry, FileEntry, PackageHeader, SpeculativeEntry
+
+PACKAGE = "package"
+FILES = "files/"
+
+_TEMPLATE = "chat_template.jinja"
+_PARTS = ("program.json", "weights.json")
+
+
+def run(job: Job) -> Mapping[str, Path]:
+    """Put a package together.
+
+    params: name, target, components (serving options by role), speculative, built_with. inputs: `ROLE/program.json`,
+    `ROLE/weights.json`, `ROLE/weights/…`, `ROLE/regions/…` and the model's own files. Leaves `package`, the header, and
+    one `files/…` for each file that is made here.
+    """
+    params: Mapping[str, Any] = job.params
+    outputs: dict[str, Path] = {}
+    files: dict[str, FileEntry] = {}
+    components: dict[str, ComponentEntry] = {}
+    for role, options in params["components"].items():
+        made = _make_template(job, role, options["chat_template"])
+        outputs.update({f"{FILES}{path}": file for path, file in made.items()})
+        components[role] = _component(job, role, options, files, made)
+    header = PackageHeader(
+        name=params["name"],
+        target=params["target"],
+        components=components,
+        speculative=None if params["speculative"] is None else SpeculativeEntry(**params["speculative"]),
+        built_with=params["built_with"],
+        files=dict(sorted(files.items())),
+    )
+    path = job.scratch / "package.json"
+    path.write_bytes(canonical_json(header.to_json()))
+    return {PACKAGE: path, **outputs}
+
+
+def _component(
+    job: Job, role: str, options: Mapping[str, Any], files: dict[str, FileEntry], made: Mapping[str, Path]
+) -> ComponentEntry:
+    """Enter a component's files into `files` and return what the header says of it."""
+    regions: dict[str, str] = {}
+    own: dict[str, str] = {}
+    for input_role, path in sorted(job.inputs.items()):
+        if not input_role.startswith(f"{role}/"):
+            continue
+        name = input_role.removeprefix(f"{role}/")
+        entry = FileEntry(job.digests[input_role], path.stat().st_size)
+        place = input_role
+        if name.startswith("regions/"):
+            # By content, so that components which share a region share its file.
+            place = f"regions/{entry.sha256[:16]}.pt2"
+            regions[name.removeprefix("regions/")] = place
+        elif "/" not in name and name not in _PARTS:
+            own[name] = place
+        files[place] = entry
+    for place, path in made.items():
+        files[place] = FileEntry(hash_file(path), path.stat().st_size)
+        own[place.removeprefix(f"{role}/")] = place
+    program, weights = (f"{role}/{part}" for part in _PARTS)
+    return ComponentEntry(program, weights, regions, own, options["served_model_name"])
+
+
+def _make_template(job: Job, role: str, template: str | None) -> dict[str, Path]:
+    """Write the manifest's chat template, which stands in for the model's own."""
+    if template is None:
+        return {}
+    path = job.scratch / role / _TEMPLATE
+    path.parent.mkdir()
+    path.write_text(template, encoding="utf-8")
+    return {f"{role}/{_TEMPLATE}": path}
+
+
