@@ -1,0 +1,108 @@
+"""What the standard hub cache on this host knows of a repository; no network is used.
+
+A cache holds what someone downloaded, so a list of it is partial unless huggingface_hub noted all that belongs to the
+commit. The names of its blobs are digests, which a download verifies before the file is used.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from huggingface_hub import constants, get_cached_repo_tree
+from huggingface_hub.errors import CachedRepoTreeNotFoundError
+from huggingface_hub.file_download import repo_folder_name
+
+from maxbuild.errors import MaxbuildError
+from maxbuild.hub.content import content_digest
+from maxbuild.lock import SHA256, LockedFile, LockedRepository, lock_name
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_MOST_NAMED = 5
+
+
+def list_cached(repo_id: str, revision: str) -> LockedRepository:
+    """Return the repository as the hub cache holds it; MaxbuildError where it does not, or not whole."""
+    name = lock_name(repo_id, revision)
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type=constants.REPO_TYPE_MODEL)
+    commit = _commit(folder, revision)
+    if commit is None:
+        raise _offline(name, f"the hub cache knows no commit for it: `{folder / 'refs' / revision}` is not there")
+    snapshot = folder / "snapshots" / commit
+    files = {path.relative_to(snapshot).as_posix(): path for path in _files(snapshot)}
+    if not files:
+        raise _offline(name, f"the hub cache holds no file of commit {commit}")
+    if lacking := _lacking(files):
+        shown = ", ".join(f"`{path}`" for path in lacking[:_MOST_NAMED])
+        more = f" and {len(lacking) - _MOST_NAMED} more" if len(lacking) > _MOST_NAMED else ""
+        raise _offline(name, f"the hub cache lacks {shown}{more} of commit {commit}")
+    try:
+        known = {file.path for file in get_cached_repo_tree(repo_id, revision=commit)}
+    except CachedRepoTreeNotFoundError:
+        known = set()
+    locked = tuple(_file(path, place) for path, place in files.items())
+    return LockedRepository(repo_id, revision, commit, locked, partial=not known or not known <= files.keys())
+
+
+def _commit(folder: Path, revision: str) -> str | None:
+    if _COMMIT.fullmatch(revision):
+        return revision
+    try:
+        text = (folder / "refs" / revision).read_text("ascii").strip()
+    except (OSError, ValueError):
+        return None
+    return text if _COMMIT.fullmatch(text) else None
+
+
+def _files(snapshot: Path) -> list[Path]:
+    """Return the files of a snapshot, also links to what is gone."""
+    return [path for path in snapshot.rglob("*") if path.is_symlink() or path.is_file()]
+
+
+def _lacking(files: Mapping[str, Path]) -> list[str]:
+    """Return the files that are not whole here: links to nothing, and weight files that only an index knows."""
+    lacking = {path for path, place in files.items() if not place.exists()}
+    for path, place in files.items():
+        if path.endswith(".safetensors.index.json") and path not in lacking:
+            prefix = path.rpartition("/")[0]
+            named = (f"{prefix}/{shard}" if prefix else shard for shard in _shards(place))
+            lacking |= {shard for shard in named if shard not in files}
+    return sorted(lacking)
+
+
+def _shards(index: Path) -> set[str]:
+    """Return the weight files that an index names; none where it cannot be read, which `load` will say."""
+    try:
+        match json.loads(index.read_bytes()):
+            case {"weight_map": dict(places)}:
+                return {str(shard) for shard in places.values()}
+    except (OSError, ValueError):
+        pass
+    return set()
+
+
+def _file(path: str, place: Path) -> LockedFile:
+    size = place.stat().st_size
+    # One step of the link, not its end: where the cache shares blobs between repositories, the end has another name.
+    name = place.readlink().name if place.is_symlink() else ""
+    if re.fullmatch(r"[0-9a-f]{64}", name):
+        return LockedFile(path, size, name, None)
+    if re.fullmatch(r"[0-9a-f]{40}", name):
+        return LockedFile(path, size, None, name)
+    return LockedFile(path, size, content_digest(place, SHA256), None)
+
+
+def _offline(name: str, cause: str) -> MaxbuildError:
+    return MaxbuildError(
+        f"cannot pin `{name}`: HF_HUB_OFFLINE is set and there is no lock for it",
+        causes=[cause],
+        hint=(
+            "do one of these:\n"
+            "- unset HF_HUB_OFFLINE and run once with network, which writes the lock beside the manifest\n"
+            "- bring the lock that another host wrote, and that host's hub cache\n"
+            f"- download it where there is network: `hf download {name.partition('@')[0]}"
+            f" --revision {name.partition('@')[2]}`, and point HF_HOME there"
+        ),
+    )
