@@ -122,6 +122,14 @@ def observe_blocks(model: PreTrainedModel) -> list[BlockCall]:
     try:
         with torch.no_grad(), masks_as_rules(model), answered_by(record):
             model(**_meta_tokens(), use_cache=False)
+    except UnsupportedModel:
+        raise
+    except Exception as error:
+        raise UnsupportedModel(
+            f"`{type(model).__name__}` does not run with attention, masks and data taken away",
+            causes=[f"{type(error).__name__}: {error}".splitlines()[0]],
+            hint="only decoders that leave attention and masks to transformers' interfaces can be outlined",
+        ) from error
     finally:
         for hook_handle in hooks:
             hook_handle.remove()

@@ -411,13 +411,31 @@ class _Piece:
         return [value for value in dict.fromkeys(used) if value not in own]
 
     def outputs(self) -> list[fx.Node]:
-        """Return the piece's nodes whose tensors are read outside."""
+        """Return the piece's nodes whose tensors are read outside, in the order in which they are."""
         own = set(self.nodes)
-        return [
-            node
-            for node in self.nodes
-            if isinstance(node.meta.get("val"), Tensor) and any(user not in own for user in node.users)
-        ]
+        readers = (node for node in self.block.graph.nodes if node not in own)
+        read = (value for reader in readers for value in reader.all_input_nodes)
+        return [v for v in dict.fromkeys(read) if v in own and isinstance(v.meta.get("val"), Tensor)]
+
+    def in_order_of_use(self) -> _Piece:
+        """Return the piece with its nodes in the order in which its outputs need them.
+
+        The order in which a model computes independent things may be that of a set, which changes from process to
+        process; the order in which they are used does not. A piece with effects stays as it was traced.
+        """
+        if any(has_effect(node) for node in self.nodes):
+            return self
+        own, ordered = set(self.nodes), dict[fx.Node, None]()
+
+        def visit(node: fx.Node) -> None:
+            for value in node.all_input_nodes:
+                if value in own and value not in ordered:
+                    visit(value)
+            ordered[node] = None
+
+        for node in self.outputs():
+            visit(node)
+        return _Piece(list(ordered), self.block)
 
 
 def _cut_into_pieces(graph: fx.Graph, blocks: int) -> list[_Piece]:
@@ -442,7 +460,7 @@ def _cut_into_pieces(graph: fx.Graph, blocks: int) -> list[_Piece]:
             piece = pieces[level[node]]
             piece.nodes.extend(size for size in _sizes_needed(node) if size not in piece.nodes)
             piece.nodes.append(node)
-    return pieces
+    return [piece.in_order_of_use() for piece in pieces]
 
 
 def _sink_into_later_pieces(graph: fx.Graph, ends: Sequence[fx.Node], level: dict[fx.Node, int]) -> None:

@@ -10,7 +10,7 @@ Importing this module costs little; torch is imported when a package is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,12 +67,12 @@ class LoadedPackage:
         )
 
 
-def load_package(folder: Path, *, check_digests: bool = True, roles: Sequence[str] | None = None) -> LoadedPackage:
+def load_package(folder: Path, *, check_digests: bool = True, leave_out: Collection[str] = ()) -> LoadedPackage:
     """Check and load the package in `folder`.
 
     check_digests: read every file once and compare it with the header before any of it is used; leave it out only where
-    something else vouches for the files. roles: which components to load (default: all). Raise PackageError where the
-    package is damaged, or is not for this host; then nothing of its code has been loaded.
+    something else vouches for the files. leave_out: roles not to load. Raise PackageError where the package is damaged,
+    or is not for this host; then nothing of its code has been loaded.
     """
     header = read_header(folder)
     check_host(header)
@@ -82,5 +82,5 @@ def load_package(folder: Path, *, check_digests: bool = True, roles: Sequence[st
         check_files(folder, header)
     from maxbuild.runtime.model import Model  # noqa: PLC0415 - imports torch, after all that can refuse has done so
 
-    wanted = header.components if roles is None else {role: header.components[role] for role in roles}
-    return LoadedPackage(header, {role: Model.load(folder, entry) for role, entry in wanted.items()}, folder)
+    models = {role: Model.load(folder, e) for role, e in header.components.items() if role not in leave_out}
+    return LoadedPackage(header, models, folder)

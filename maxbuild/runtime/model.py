@@ -6,10 +6,9 @@ Invariant: a forward pass changes nothing but the caches it is given.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -20,6 +19,10 @@ from maxbuild.runtime.package import ComponentEntry
 from maxbuild.runtime.program import INPUTS, OUTPUT, Program, Step
 
 WEIGHTS_SCHEMA = "maxbuild.weights.v1"
+
+
+RegionCall = Callable[[list[Tensor]], Sequence[Tensor]]
+"""A region as it is called: the list of its inputs, dense and in order, which the call may empty."""
 
 
 class Region:
@@ -53,7 +56,7 @@ class Caches:
 
 @dataclass(frozen=True, slots=True)
 class _BoundStep:
-    region: Any
+    region: RegionCall
     step: Step
     weights: tuple[Tensor, ...]
 
@@ -61,9 +64,10 @@ class _BoundStep:
 class Model:
     """One component, ready to run."""
 
-    def __init__(self, program: Program, regions: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, program: Program, regions: Mapping[str, RegionCall], weights: Mapping[str, Tensor]) -> None:
         """Bind `program` to callables for its regions and tensors for its weights."""
         self.program = program
+        self._regions, self._weights = regions, weights
         self._steps = [
             _BoundStep(regions[step.region], step, tuple(weights[name] for name in step.weights))
             for step in program.steps
@@ -74,12 +78,17 @@ class Model:
     def load(cls, folder: Path, entry: ComponentEntry) -> Model:
         """Load a component of the package in `folder`, whose files have been checked."""
         program = Program.from_json(json.loads((folder / entry.program).read_bytes()))
-        weights = read_weights(folder / entry.weights, program)
+        weights = read_tensors(folder / entry.weights, program.weights)
         missing = [name for name in program.regions if name not in entry.regions]
         if missing:
             raise PackageError(f"the package has no region `{missing[0]}`")
         regions = {path: Region(folder / path) for path in sorted(set(entry.regions.values()))}
         return cls(program, {name: regions[path] for name, path in entry.regions.items()}, weights)
+
+    def with_regions(self, replace: Callable[[str, RegionCall], RegionCall]) -> Model:
+        """Return a model of the same program and weights with each region replaced by what `replace` makes of it."""
+        regions = {name: replace(name, self._regions[name]) for name in self.program.regions}
+        return Model(self.program, regions, self._weights)
 
     def caches(self, batch: int, capacity: int | None = None) -> Caches:
         """Return empty caches for `batch` rows of up to `capacity` tokens (default: the model's longest)."""
@@ -103,19 +112,19 @@ class Model:
         return values[OUTPUT]
 
 
-def read_weights(index: Path, program: Program) -> dict[str, Tensor]:
-    """Map the tensors that `program` names, as the weight index says; nothing is copied."""
+def read_tensors(index: Path, names: Iterable[str]) -> dict[str, Tensor]:
+    """Map the named tensors of a weight index from their files; nothing is copied. Raise PackageError for one it lacks."""
     document = json.loads(index.read_bytes())
     if document.get("schema") != WEIGHTS_SCHEMA:
         raise PackageError(f"the weight index has schema {document.get('schema')!r}, not {WEIGHTS_SCHEMA!r}")
     places = document["tensors"]
     by_file: dict[str, list[str]] = {}
-    for name in program.weights:
+    for name in names:
         if name not in places:
             raise PackageError(f"the package has no weight `{name}`, which its program names")
         by_file.setdefault(places[name]["file"], []).append(name)
-    weights = {}
-    for file, names in by_file.items():
+    tensors = {}
+    for file, members in by_file.items():
         with safe_open(index.parent / "weights" / file, framework="pt") as reader:
-            weights.update({name: reader.get_tensor(places[name]["tensor"]) for name in names})
-    return weights
+            tensors.update({name: reader.get_tensor(places[name]["tensor"]) for name in members})
+    return tensors

@@ -29,8 +29,10 @@ def run(job: Job) -> Mapping[str, Path]:
     components: dict[str, ComponentEntry] = {}
     for role, options in params["components"].items():
         made = _make_template(job, role, options["chat_template"])
-        outputs.update({f"{FILES}{path}": file for path, file in made.items()})
         components[role] = _component(job, role, options, files, made)
+        # The model's own files are handed on as well: the store knows what tasks leave, not what they read.
+        own = {path: job.inputs[path] for path in components[role].files.values() if path in job.inputs}
+        outputs.update({f"{FILES}{path}": file for path, file in {**own, **made}.items()})
     header = PackageHeader(
         name=params["name"],
         target=params["target"],

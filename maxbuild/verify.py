@@ -1,0 +1,159 @@
+"""Compare what a package computes with what transformers computes from the same weights, region by region and as a whole.
+
+Invariant: both sides get the same inputs, fixed by the component's shape alone; a package's code runs only after its
+digests have been checked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from maxbuild.errors import PackageError
+from maxbuild.models.architecture import ENCODINGS, build_model, read_config
+from maxbuild.models.outline import outline
+from maxbuild.runtime import LoadedPackage, load_package
+from maxbuild.runtime.model import Model, read_tensors
+from maxbuild.runtime.package import ComponentEntry
+from maxbuild.runtime.program import Program
+
+TOLERANCES: Mapping[str, float] = {"float32": 1e-4, "bfloat16": 5e-2}
+"""The largest error that rounding explains, by encoding: float32 has 24 bits of mantissa, bfloat16 has 8."""
+
+_ROW_LENGTHS = (24, 17, 9)
+_DECODE_STEPS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The worst error of one region, or of the logits: max |got - expected| / max(1, max |expected|)."""
+
+    role: str
+    what: str
+    error: float
+    tolerance: float
+
+    @property
+    def within(self) -> bool:
+        """Tell whether rounding explains the error. NaN is never within."""
+        return self.error <= self.tolerance
+
+
+def verify_package(folder: Path) -> list[Comparison]:
+    """Check every digest, then compare each component; the last comparison of each is that of its logits.
+
+    Raise PackageError where the package is damaged, or not for this host.
+    """
+    package = load_package(folder)
+    return [comparison for role in package.header.components for comparison in _verify_component(package, role)]
+
+
+def _verify_component(package: LoadedPackage, role: str) -> Iterator[Comparison]:
+    entry = package.header.components[role]
+    model = package.models[role]
+    tolerance = TOLERANCES[model.program.dtype]
+    config_folder = (package.folder / entry.files["config.json"]).parent
+    watched = _WatchedRegions(model, _references(config_folder, model.program, role))
+    logits = _compare_logits(watched.model, _eager_model(package.folder, entry, model.program))
+    for region, error in watched.worst.items():
+        yield Comparison(role, region, error, tolerance)
+    yield Comparison(role, "logits", logits, tolerance)
+
+
+def _references(folder: Path, program: Program, role: str) -> Mapping[str, Any]:
+    """Trace the component again and return its regions as plain torch code; PackageError where they are others."""
+    config = read_config(folder, trust_remote_code=False)
+    dtype = ENCODINGS[program.dtype]
+    meta = build_model(config, dtype, program.max_length, trust_remote_code=False)
+    again = outline(meta, program.max_length, use_subgraphs=program.regions != ("model",))
+    if again.program != program:
+        raise PackageError(
+            f"component `{role}` of the package cannot be compared region by region",
+            causes=["this version of maxbuild or transformers cuts the model in another way"],
+            hint="build the package again with what is installed here",
+        )
+    return {name: graph.to_module(torch.device("cpu")) for name, graph in again.regions.items()}
+
+
+class _WatchedRegions:
+    """A model whose regions are compared with their references at every call."""
+
+    def __init__(self, model: Model, references: Mapping[str, Any]) -> None:
+        self.worst: dict[str, float] = {}
+        self.model = model.with_regions(lambda name, region: self._watch(name, region, references[name]))
+
+    def _watch(self, name: str, region: Any, reference: Any) -> Any:
+        def call(inputs: list[Tensor]) -> list[Tensor]:
+            # A region writes into the caches among its inputs, so each side gets its own.
+            copies = [tensor.clone() for tensor in inputs]
+            expected = [*reference(*copies), *copies]
+            given = list(inputs)
+            got = list(region(inputs))
+            pairs = zip([*got, *given], expected, strict=True)
+            error = max(error_between(ours, theirs) for ours, theirs in pairs)
+            self.worst[name] = max(error, self.worst.get(name, 0.0))
+            return got
+
+        return call
+
+
+def error_between(got: Tensor, expected: Tensor) -> float:
+    """Return max |got - expected| / max(1, max |expected|); infinite for NaN on either side or another shape."""
+    if got.shape != expected.shape:
+        return float("inf")
+    difference = (got.double() - expected.double()).abs().max().item() if got.numel() else 0.0
+    scale = max(1.0, expected.double().abs().max().item()) if got.numel() else 1.0
+    return difference / scale if difference == difference else float("inf")  # noqa: PLR0124 - NaN
+
+
+def _eager_model(folder: Path, entry: ComponentEntry, program: Program) -> PreTrainedModel:
+    """Return transformers' own model, with its own attention, and the package's tensors."""
+    config = read_config((folder / entry.files["config.json"]).parent, trust_remote_code=False)
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, dtype=ENCODINGS[program.dtype], attn_implementation="eager"
+        )
+    names = json.loads((folder / entry.weights).read_bytes())["tensors"]
+    for name, tensor in read_tensors(folder / entry.weights, names).items():
+        owner, _, local = name.rpartition(".")
+        module = model.get_submodule(owner)
+        if local in module._parameters:
+            module._parameters[local] = torch.nn.Parameter(tensor, requires_grad=False)
+        else:
+            module._buffers[local] = tensor
+    model.tie_weights()
+    return model.eval()
+
+
+@torch.inference_mode()
+def _compare_logits(model: Model, eager: PreTrainedModel) -> float:
+    """Run rows of different lengths through a prefill and some decode steps, and each row alone through eager."""
+    lengths = [min(length, model.program.max_length - _DECODE_STEPS) for length in _ROW_LENGTHS]
+    tokens = _fixed_tokens(len(lengths), max(lengths) + _DECODE_STEPS, model.program.vocab_size)
+    expected = [
+        eager(input_ids=tokens[row : row + 1, : length + _DECODE_STEPS], use_cache=False).logits[0, length - 1 :]
+        for row, length in enumerate(lengths)
+    ]
+    caches = model.caches(len(lengths))
+    prefill = torch.arange(max(lengths)).expand(len(lengths), -1)
+    last = torch.tensor([[length - 1] for length in lengths])
+    got = [model.forward(tokens[:, : max(lengths)], prefill, last, caches, max(lengths))]
+    for step in range(_DECODE_STEPS):
+        positions = torch.tensor([[length + step] for length in lengths])
+        keys = int(positions.max()) + 1
+        got.append(model.forward(tokens.gather(1, positions), positions, torch.zeros_like(positions), caches, keys))
+    ours = torch.cat(got, dim=1)
+    return max(error_between(ours[row], expected[row]) for row in range(len(lengths)))
+
+
+def _fixed_tokens(rows: int, length: int, vocab_size: int) -> Tensor:
+    """Return tokens (rows, length) that are the same everywhere and look at all of the vocabulary."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, vocab_size, (rows, length), generator=generator)
