@@ -1,0 +1,44 @@
+# Everything a person does here; `just` alone lists it.
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+_default:
+    @just --list --unsorted
+
+# Install maxbuild and its tools into the active environment.
+setup:
+    pip install -e ".[dev]"
+
+# Lint, format and types.
+check:
+    ruff check maxbuild tests examples bench
+    ruff format --check maxbuild tests examples bench
+    mypy
+
+# All tests, on all cores; arguments go to pytest.
+test *arguments:
+    python -m pytest -n auto --dist worksteal {{arguments}}
+
+# The tests that take no compile: seconds, not minutes.
+quick *arguments:
+    python -m pytest -n auto -m "not slow" {{arguments}}
+
+# Format and fix what can be fixed.
+fix:
+    ruff check --fix maxbuild tests examples bench
+    ruff format maxbuild tests examples bench
+
+# Build the demo.
+warm *arguments:
+    maxbuild warm manifests/demo.yaml {{arguments}}
+
+# Run one bench: depth, null, startup, decode.
+bench name *arguments:
+    python -m bench.{{name}} {{arguments}}
+
+# Train the demo models again (minutes on a CPU).
+train-demo *arguments:
+    python examples/train_demo_models.py {{arguments}}
+
+# Write the files that are made from code: the manifest's JSON Schema.
+docs:
+    maxbuild schema --output manifests/manifest.schema.json

@@ -1,0 +1,7 @@
+"""The command line. Modules of commands are imported when their command is called, so each pays for itself alone."""
+
+from __future__ import annotations
+
+from maxbuild.cli.entry import main
+
+__all__ = ["main"]

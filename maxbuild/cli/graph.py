@@ -1,0 +1,54 @@
+"""`maxbuild graph`: the graph of tasks as a picture or in other notations."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from maxbuild.cli.files import leave
+from maxbuild.cli.options import ManifestFile, OutputFile, Overrides, Targets
+from maxbuild.cli.project import open_project
+from maxbuild.report.notations import dot, graph_document, mermaid
+from maxbuild.report.picture import Picture, picture_of
+from maxbuild.report.svg import svg
+
+
+class Format(StrEnum):
+    """How the graph is written."""
+
+    SVG = "svg"
+    DOT = "dot"
+    MERMAID = "mermaid"
+    JSON = "json"
+
+
+def graph(
+    manifest: ManifestFile,
+    *,
+    target: Targets = None,
+    override: Overrides = None,
+    notation: Annotated[Format, typer.Option("--format", "-f", help="How to write it.")] = Format.SVG,
+    output: OutputFile = None,
+) -> None:
+    """Draw the graph of tasks, each with its state.
+
+    What is known only once a task has run is drawn dashed. For example `maxbuild graph demo.yaml -o demo.svg`.
+    """
+    with open_project(manifest, target, override) as project:
+        picture = picture_of(project.manifest.name, project.survey())
+    leave(drawn(picture, notation), output)
+
+
+def drawn(picture: Picture, notation: Format) -> str:
+    """Return the text of `picture` in `notation`."""
+    match notation:
+        case Format.SVG:
+            return svg(picture)
+        case Format.DOT:
+            return dot(picture)
+        case Format.MERMAID:
+            return mermaid(picture)
+        case Format.JSON:
+            return graph_document(picture)

@@ -1,0 +1,24 @@
+"""The arguments and options that several commands share, each described once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+ManifestFile: TypeAlias = Annotated[Path, typer.Argument(metavar="MANIFEST", help="The manifest, a YAML file.")]
+Targets: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target", "-t", metavar="TARGET", help="Build for TARGET, not for the manifest's list; may be repeated."
+    ),
+]
+Overrides: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--override", metavar="ROLE.FIELD=VALUE", help="Override one value of a model; may be repeated."),
+]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+OutputFile: TypeAlias = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to FILE, not to stdout.")
+]

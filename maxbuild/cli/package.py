@@ -1,0 +1,115 @@
+"""`maxbuild run` and `maxbuild verify`: use a package, and check one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from maxbuild.cli.options import Json
+from maxbuild.report.documents import document
+
+if TYPE_CHECKING:
+    from maxbuild.runtime.generate import Statistics
+    from maxbuild.verify import Comparison
+
+Package = Annotated[Path, typer.Argument(metavar="PACKAGE", help="A folder that `warm` printed.")]
+
+
+def run(
+    package: Package,
+    *,
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="The text to continue; `-` reads stdin.")],
+    chat: Annotated[bool, typer.Option("--chat", help="Put the prompt into the model's chat format.")] = False,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", min=1, metavar="N", help="Stop after N tokens.")
+    ] = 64,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token; higher is bolder.")] = 0.0,
+    top_k: Annotated[int, typer.Option("--top-k", help="Sample among the K likeliest tokens (0: all).")] = 0,
+    top_p: Annotated[
+        float, typer.Option("--top-p", help="Sample among the likeliest with this probability in all.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
+    no_draft: Annotated[bool, typer.Option("--no-draft", help="Leave the draft model out.")] = False,
+    json: Json = False,
+) -> None:
+    """Load a package and let its main model continue a prompt.
+
+    The text goes to stdout as it comes; speed, and how many of the draft's tokens were right, to stderr.
+    """
+    from maxbuild.runtime import DRAFT, MAIN, load_package  # noqa: PLC0415 - `--help` needs no torch
+    from maxbuild.runtime.generate import Sampling  # noqa: PLC0415
+
+    sampling = Sampling(temperature, top_k, top_p, seed)
+    if prompt == "-":
+        prompt = sys.stdin.read()
+    loaded = load_package(package, leave_out=(DRAFT,) if no_draft else ())
+    text = loaded.text
+    tokens = text.encode_chat([{"role": "user", "content": prompt}]) if chat else text.encode(prompt)
+    generation = loaded.generate(
+        tokens, max_new_tokens, stop_tokens=text.stop_tokens, sampling=sampling, use_draft=not no_draft
+    )
+    pieces = []
+    for piece in text.stream(generation.tokens):
+        pieces.append(piece)
+        if not json:
+            typer.echo(piece, nl=False)
+            sys.stdout.flush()
+    if json:
+        name = loaded.header.components[MAIN].served_model_name
+        typer.echo(document("run", {"model": name, "text": "".join(pieces), **_figures(generation.statistics)}))
+    else:
+        typer.echo()
+        typer.echo(_summary(generation.statistics), err=True)
+
+
+def _figures(statistics: Statistics) -> dict[str, object]:
+    return {
+        "prompt_tokens": statistics.prompt_tokens,
+        "new_tokens": statistics.new_tokens,
+        "prefill_seconds": statistics.prefill_seconds,
+        "decode_seconds": statistics.decode_seconds,
+        "tokens_per_second": statistics.tokens_per_second,
+        "acceptance_rate": statistics.acceptance_rate,
+    }
+
+
+def _summary(statistics: Statistics) -> str:
+    parts = [f"{statistics.new_tokens} tokens"]
+    if statistics.tokens_per_second is not None:
+        parts.append(f"{statistics.tokens_per_second:.1f} tokens/s")
+    if statistics.acceptance_rate is not None:
+        share = f"{statistics.acceptance_rate:.0%}"
+        parts.append(f"{share} of the draft's tokens accepted ({statistics.accepted} of {statistics.proposed})")
+    return ", ".join(parts)
+
+
+def verify(package: Package, *, json: Json = False) -> None:
+    """Check every file's digest, then compare the compiled regions and the logits with transformers.
+
+    Exits with 1 where an error is larger than rounding explains.
+    """
+    from maxbuild.verify import verify_package  # noqa: PLC0415 - `--help` needs no torch
+
+    comparisons = verify_package(package)
+    if json:
+        rows = [
+            {"component": c.role, "what": c.what, "error": c.error, "tolerance": c.tolerance, "within": c.within}
+            for c in comparisons
+        ]
+        typer.echo(document("verify", {"package": str(package), "comparisons": rows}))
+    else:
+        typer.echo(_table(comparisons))
+    if not all(comparison.within for comparison in comparisons):
+        raise typer.Exit(1)
+
+
+def _table(comparisons: list[Comparison]) -> str:
+    width = max(len(f"{c.role}/{c.what}") for c in comparisons)
+    lines = [f"{'compared':{width}}  worst error  tolerance"]
+    for c in comparisons:
+        judgement = "" if c.within else "  too large"
+        lines.append(f"{f'{c.role}/{c.what}':{width}}  {c.error:11.2e}  {c.tolerance:9.0e}{judgement}")
+    return "\n".join(lines)
