@@ -107,6 +107,7 @@ def child_environment(**changes: str | Path) -> dict[str, str]:
     """Return an environment in which children find this checkout, ask no network and are like one another."""
     path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     quiet = {"NO_COLOR": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "PYTHONWARNINGS": "ignore"}
+    quiet["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     changed = {name: str(value) for name, value in changes.items()}
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path), **quiet, **changed}
 

@@ -69,8 +69,7 @@ def continuation(model: Gemma3ForCausalLM, tokenizer: Tokenizer, prompt: torch.T
 def right_additions(model: Gemma3ForCausalLM, tokenizer: Tokenizer) -> int:
     """Count the sums of two one-digit numbers, of a hundred, whose value comes out right."""
     return sum(
-        continuation(model, tokenizer, encode(tokenizer, f"{left} + {right} =")).split()[:1]
-        == [str(left + right)]
+        continuation(model, tokenizer, encode(tokenizer, f"{left} + {right} =")).split()[:1] == [str(left + right)]
         for left in range(10)
         for right in range(10)
     )
@@ -121,9 +120,7 @@ def report(main: Path, draft: Path) -> str:
         prompts |= {text: encode_question(tokenizer, text) for text in QUESTIONS}
         for text, prompt in prompts.items():
             lines.append(f"  {text!r} -> {continuation(model, tokenizer, prompt)!r}")
-        lines.append(
-            f"  sums of two one-digit numbers right: {right_additions(model, tokenizer)} of 100"
-        )
+        lines.append(f"  sums of two one-digit numbers right: {right_additions(model, tokenizer)} of 100")
     agreement = measure_agreement(main, draft, tokenizer)
     lines += [
         f"over {agreement.positions} tokens of main's greedy output:",

@@ -69,8 +69,7 @@ def story(rng: Random, hero: tuple[str, str] | None = None) -> str:
     for _ in range(3):
         subjects.append(subject(rng, QUALITIES.index(subjects[-1][0]) + 1))
     told = [
-        f"{word} {sentence(rng, who)}"
-        for word, who in zip(("once", "then", "next", "later"), subjects, strict=True)
+        f"{word} {sentence(rng, who)}" for word, who in zip(("once", "then", "next", "later"), subjects, strict=True)
     ]
     quality, animal = subjects[0]
     mood = MOODS[ANIMALS.index(animal)]
@@ -203,8 +202,7 @@ def chat(rng: Random) -> str:
     """Make a conversation of one to three exchanges in Gemma's turn format."""
     exchanges = (rng.choice(QUESTIONS)(rng) for _ in range(rng.choice((1, 1, 2, 3))))
     return "".join(
-        f"{START_OF_TURN}user\n{question}{END_OF_TURN}\n"
-        f"{START_OF_TURN}model\n{answer}{END_OF_TURN}\n"
+        f"{START_OF_TURN}user\n{question}{END_OF_TURN}\n{START_OF_TURN}model\n{answer}{END_OF_TURN}\n"
         for question, answer in exchanges
     )
 

@@ -177,9 +177,7 @@ def initialise(recipe: Recipe) -> Gemma3ForCausalLM:
 def train(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, steps: int) -> Gemma3ForCausalLM:
     """Train one model in float32 and return it in bfloat16."""
     model = initialise(recipe)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(step, steps))
     started = time.monotonic()
     for step, tokens in enumerate(batches(tokenizer, recipe.seed, steps)):
@@ -191,9 +189,7 @@ def train(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, steps: int) -> Gem
         schedule.step()
         if step % 100 == 0 or step == steps - 1:
             seconds = time.monotonic() - started
-            print(
-                f"{recipe.name}: step {step}, loss {loss.item():.3f}, {seconds:.0f} s", flush=True
-            )
+            print(f"{recipe.name}: step {step}, loss {loss.item():.3f}, {seconds:.0f} s", flush=True)
     torch.nn.Module.to(model, torch.bfloat16)
     return model
 

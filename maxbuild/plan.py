@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from maxbuild.engine import JSON, Deferred, Kind, OutputOf, Result, SourceFile, Task
 from maxbuild.errors import UnsupportedModel
-from maxbuild.lock import Lock, lock_path, read_lock, resolve, write_lock
 from maxbuild.manifest import HubRepository, LocalFolder, Manifest, ModelConfig
 from maxbuild.targets.spelling import parse_target
 from maxbuild.targets.toolchain import code_digest, compiler_version, library_versions
@@ -24,6 +24,9 @@ KINDS: Mapping[str, Kind] = {
     "compile": Kind("compile", "maxbuild.steps.compile:run", isolated=True),
     "package": Kind("package", "maxbuild.steps.package:run", isolated=False),
 }
+
+if TYPE_CHECKING:
+    from maxbuild.lock import Lock
 
 _REGIONS = "regions/"
 _WEIGHTS = "weights/"
@@ -63,6 +66,8 @@ def make_plan(manifest: Manifest) -> ManifestPlan:
 def _pinned(manifest: Manifest) -> Lock | None:
     if not any(isinstance(config.source, HubRepository) for config in manifest.models.values()):
         return None
+    from maxbuild.lock import lock_path, read_lock, resolve, write_lock  # noqa: PLC0415 - local models have no lock
+
     path = lock_path(manifest.path)
     known = read_lock(path)
     lock = resolve(manifest, known)
@@ -252,4 +257,3 @@ def _serving_options(config: ModelConfig) -> JSON:
 def _regions(trace: Result | None) -> Iterable[str]:
     outputs = trace.outputs if trace is not None else {}
     return [name.removeprefix(_REGIONS) for name in outputs if name.startswith(_REGIONS)]
-

@@ -1,4 +1,4 @@
-"""Compare what a package computes with what transformers computes from the same weights, region by region and as a whole.
+"""Compare what a package computes with what transformers computes from the same weights, by region and as a whole.
 
 Invariant: both sides get the same inputs, fixed by the component's shape alone; a package's code runs only after its
 digests have been checked.

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from maxbuild.models.outline import Outline
-from maxbuild.runtime.model import Model
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from maxbuild.models.outline import Outline
+from maxbuild.runtime.model import Model
 
 _COMMON: dict[str, Any] = {
     "hidden_size": 64,
@@ -72,7 +73,7 @@ def make_config(family: str, **options: Any) -> PreTrainedConfig:
 
 
 def make_eager_model(config: PreTrainedConfig) -> PreTrainedModel:
-    """Return a random model with transformers' own attention; norms and biases are not the ones and zeros they start as."""
+    """Return a random model with transformers' own attention, its norms and biases moved from the ones and zeros of old."""
     torch.manual_seed(0)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     with torch.no_grad():
@@ -108,6 +109,9 @@ def worst_error(model: Model, eager: PreTrainedModel, lengths: Sequence[int], st
         got.append(model.forward(newest, positions, torch.zeros_like(positions), caches, keys))
     ours = torch.cat(got, dim=1)
     return max(
-        (ours[row] - eager(tokens[row : row + 1, : length + steps], use_cache=False).logits[0, length - 1 :]).abs().max().item()
+        (ours[row] - eager(tokens[row : row + 1, : length + steps], use_cache=False).logits[0, length - 1 :])
+        .abs()
+        .max()
+        .item()
         for row, length in enumerate(lengths)
     )

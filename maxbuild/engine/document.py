@@ -50,9 +50,9 @@ class Document:
                 return cls(
                     kind,
                     params,
-                    {role: Digest(cast(str, digest)) for role, digest in inputs.items()},
-                    cast(Mapping[str, str], toolchain),
-                    tuple(cast(list[str], outputs)),
+                    {role: Digest(cast("str", digest)) for role, digest in inputs.items()},
+                    cast("Mapping[str, str]", toolchain),
+                    tuple(cast("list[str]", outputs)),
                     schema,
                 )
         raise ValueError("not a task document")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-import networkx  # type: ignore[import-untyped]
+import networkx
 
 from maxbuild.engine.records import Result
 from maxbuild.engine.task import OutputOf, Task
@@ -61,7 +61,7 @@ class TaskGraph:
 
     def task(self, name: str) -> Task:
         """Return the task called `name`."""
-        return cast(Task, self.network.nodes[name]["task"])
+        return cast("Task", self.network.nodes[name]["task"])
 
     def consumers(self, name: str) -> list[str]:
         """Return the names of the tasks that consume from `name`."""

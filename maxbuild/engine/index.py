@@ -18,8 +18,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import diskcache  # type: ignore[import-untyped]
-from diskcache.core import (  # type: ignore[import-untyped]
+import diskcache
+from diskcache.core import (
     DBNAME,
     DEFAULT_SETTINGS,
     METADATA,
@@ -146,7 +146,7 @@ class Index:
         """Close this thread's connection; the next use opens another."""
         self._cache.close()
 
-    def _open(self) -> Any:  # noqa: ANN401 - diskcache has no types
+    def _open(self) -> Any:
         disk.make_directory(self._directory)
         disk.restrict_directory(self._directory)
         for last_try in (False, True):

@@ -33,12 +33,12 @@ class Children:
         self._mutex = threading.Lock()
         self._running: set[int] = set()
 
-    def start(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401
+    def start(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
         """Start `command` in a group of its own; Cancelled once all were killed."""
         with self._mutex:
             if self.stop.is_set():
                 raise Cancelled
-            process = subprocess.Popen(command, process_group=0, **options)  # noqa: S603
+            process = subprocess.Popen(command, process_group=0, **options)
             self._running.add(process.pid)
         return process
 

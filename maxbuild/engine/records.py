@@ -58,7 +58,7 @@ class Record:
             }:
                 return cls(
                     Document.from_json(document),
-                    Result({name: Digest(cast(str, digest)) for name, digest in outputs.items()}),
+                    Result({name: Digest(cast("str", digest)) for name, digest in outputs.items()}),
                     float(seconds),
                     size,
                     explanations_from_json(explanations),

@@ -22,7 +22,7 @@ _MOST_LOSSES = 3
 _PATIENCE = 5.0
 
 
-def execute(  # noqa: PLR0913 - each is a choice of the caller's, by name
+def execute(
     plan: Plan,
     store: Store,
     kinds: Mapping[str, Kind],
@@ -134,7 +134,7 @@ class _Execution:
             )
         except LostInput as lost:
             return Lost(name, lost.role)
-        except BaseException as error:  # a thread has nobody above it: the scheduler judges
+        except BaseException as error:  # noqa: BLE001 - a thread has nobody above it: the scheduler judges
             return Broken(name, error)
         return Done(name, outcome)
 
@@ -168,7 +168,7 @@ class _Execution:
 def _guarded_read(store: Store, task: Task, paths: Collection[Path]) -> Message:
     try:
         return SourcesRead(task.name, _read(store, task, paths))
-    except BaseException as error:  # a thread has nobody above it: the scheduler judges
+    except BaseException as error:  # noqa: BLE001 - a thread has nobody above it: the scheduler judges
         return Broken(task.name, error)
 
 

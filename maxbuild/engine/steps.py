@@ -16,7 +16,7 @@ _PROGRESS_INTERVAL = 0.1
 def find_step(run: str) -> Step:
     """Import the function that `run` ("package.module:function") names."""
     module, _, function = run.partition(":")
-    return cast(Step, getattr(importlib.import_module(module), function))
+    return cast("Step", getattr(importlib.import_module(module), function))
 
 
 def call_step(run: str, job: Job) -> dict[str, Path]:

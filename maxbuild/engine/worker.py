@@ -46,7 +46,7 @@ def _take_stdin() -> int:
     return kept
 
 
-def _die_with(parent: Any) -> None:  # noqa: ANN401
+def _die_with(parent: Any) -> None:
     parent.read()
     os.killpg(0, signal.SIGKILL)
 
@@ -67,7 +67,7 @@ def _answer(request: Mapping[str, Any]) -> dict[str, object]:
     except MaxbuildError as error:
         traceback.print_exc()
         return {"error": error.to_json()}
-    except BaseException as error:  # whatever a step raises is its failure, never the engine's
+    except BaseException as error:  # noqa: BLE001 - whatever a step raises is its failure, never the engine's
         traceback.print_exc()
         if isinstance(error, OSError) and disk.is_full(error):
             return {"error": disk.storage_error(error, "write in", scratch).to_json()}

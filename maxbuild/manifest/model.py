@@ -100,7 +100,7 @@ def _check_name(text: str) -> str:
 
 def _canonical_target(text: str) -> str:
     # Imported here, so that reading the table of options or the schema costs no table of targets.
-    from maxbuild.targets.spelling import parse_target
+    from maxbuild.targets.spelling import parse_target  # noqa: PLC0415
 
     try:
         return parse_target(text).spelling

@@ -13,7 +13,7 @@ def normal(name: str) -> str:
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
     """Return the candidate that `name` most likely stands for, None where none is near."""
     # Imported here: a manifest without a mistake has no use for it.
-    from difflib import get_close_matches
+    from difflib import get_close_matches  # noqa: PLC0415
 
     spellings = {normal(candidate): candidate for candidate in candidates}
     wanted = normal(name)[:200]

@@ -79,8 +79,8 @@ def attention(
 
     query: (batch, heads, sequence, key size). key, value: (batch, key/value heads, sequence, size).
     key_cache, value_cache: (batch, key/value heads, cache, size), mutated. positions: int64 (batch, sequence), the
-    position of each new token in its row. key_positions: int64 (keys,), `arange(keys)`; only its length matters: how much
-    of the cache is looked at. A query at position p sees keys at positions max(0, p - window + 1) to p (window 0: from 0).
+    position of each new token in its row. key_positions: int64 (keys,), `arange(keys)`; its length says how much of the
+    cache is looked at. A query at position p sees keys at positions max(0, p - window + 1) to p (window 0: from 0).
     Whatever the cache holds beyond p is not seen, so rows of different lengths and rejected tokens need no mask.
     Scores are scaled, then capped as `softcap * tanh(score / softcap)` unless softcap is 0; `sinks` (heads,) adds one
     logit per head to the softmax's denominator. Returns (batch, sequence, heads, value size).

@@ -1,6 +1,6 @@
 """Mixtures of experts as one operator of ours, and the hook by which transformers' experts call it.
 
-Invariant: the work follows the experts that tokens were routed to; a trace never unrolls experts nor fixes which are hit.
+Invariant: work follows the experts that tokens are routed to; a trace neither unrolls experts nor fixes which are hit.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from maxbuild.errors import UnsupportedModel
 IMPLEMENTATION = "maxbuild"
 """The name under which transformers knows these experts (`config._experts_implementation`)."""
 
-# The same parameters as `aten::_grouped_mm`, so that a target can hand the call to that kernel one for one. That operator
-# itself cannot be traced in float32: its shape function refuses what its CPU kernel can do.
+# The same parameters as `aten::_grouped_mm`, so that a target can hand the call to that kernel one for one. That
+# operator itself cannot be traced in float32: its shape function refuses what its CPU kernel can do.
 _SCHEMA = "(Tensor rows, Tensor weights, Tensor? offsets, Tensor? bias, ScalarType? out_dtype) -> Tensor"
 
 
@@ -28,8 +28,8 @@ def expert_matmul(
 ) -> Tensor:
     """Multiply each row with the matrix of its expert.
 
-    rows: (rows, inputs), sorted by expert. weights: (experts, inputs, outputs). offsets: int32 (experts,), the number of
-    rows that belong to this expert or one before it. bias and out_dtype are always None. Returns (rows, outputs).
+    rows: (rows, inputs), sorted by expert. weights: (experts, inputs, outputs). offsets: int32 (experts,), the number
+    of rows that belong to this expert or one before it. bias and out_dtype are always None. Returns (rows, outputs).
     """
     assert offsets is not None
     assert bias is None
@@ -87,7 +87,8 @@ ALL_EXPERTS_FUNCTIONS.register(IMPLEMENTATION, _experts_function)
 
 def use_expert_operator(model: PreTrainedModel) -> None:
     """Make `model`'s experts, if it has any, call the operator."""
-    configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "has_post_expert_norm")}
+    configs = {
+        id(module.config): module.config for module in model.modules() if hasattr(module, "has_post_expert_norm")
+    }
     for config in configs.values():
         config._experts_implementation = IMPLEMENTATION
-

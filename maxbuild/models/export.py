@@ -66,7 +66,7 @@ def export_graph(
             )
     except UnsupportedModel:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever torch.export cannot do is a reason to refuse the model
+    except Exception as error:
         raise UnsupportedModel(
             "the model's code cannot be traced to a graph", causes=[f"{type(error).__name__}: {_first_lines(error)}"]
         ) from error

@@ -117,7 +117,7 @@ def operator_name(target: object) -> str:
     """Return the name of a graph node's target; raise UnsupportedModel where a region cannot hold it."""
     if isinstance(target, torch._ops.OpOverload):
         name = str(target)
-        if name.split(".")[0] in _NAMESPACES:
+        if name.split(".", maxsplit=1)[0] in _NAMESPACES:
             return name
     elif callable(target) and target in _FUNCTION_NAMES:
         return _FUNCTION_NAMES[target]

@@ -46,7 +46,7 @@ def attend_in_torch(
         attended = torch.nn.functional.scaled_dot_product_attention(
             grouped, cached_keys, cached_values, attn_mask=mask, scale=scale
         )
-    by_group = attended.unflatten(2, (group, sequence))
+    by_group = torch.unflatten(attended, 2, (group, sequence))
     return by_group.permute(0, 3, 1, 2, 4).reshape(batch, sequence, heads, value_size)
 
 

@@ -19,7 +19,7 @@ from maxbuild.models.attention import AttentionCall, answered_by, masks_as_rules
 from maxbuild.models.structure import WatchedIndex, describe_structure, watch_indices
 
 TRACE_SIZES: Mapping[str, int] = {"batch": 3, "sequence": 7, "logits": 5, "keys": 11, "cache": 13}
-"""Sizes of the dynamic dimensions while tracing: distinct, and neither 0 nor 1, which torch would take for constants."""
+"""Sizes of the dynamic dimensions while tracing: distinct, and not 0 or 1, which torch would take for constants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class BlockCall:
         """Return positional and keyword arguments like the observed ones, with other tensors."""
         remaining = iter(tensors)
         leaves = [next(remaining) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
+        assert self.arguments is not None
         args, kwargs = pytree.tree_unflatten(leaves, self.arguments)
         return args, kwargs
 

@@ -1,7 +1,7 @@
 """Outline a model: export the code around its blocks once and one block of each kind, wired by a program.
 
-Invariant: running the program over the regions computes what the model computes; how deep the model is changes how often
-a region runs, never how many there are. The method needs no knowledge of an architecture: the blocks' forward methods
+Invariant: running the program over the regions computes what the model computes; how deep the model is changes how
+often a region runs, never how many there are. The method needs no knowledge of an architecture: the blocks' forward methods
 are replaced by an opaque operator while the model around them is exported, and the graph is cut at those operators.
 """
 
@@ -220,7 +220,7 @@ class _WholeModel:
 
 
 @torch.library.custom_op("maxbuild::block", mutates_args=())
-def _block(index: int, tensors: list[Tensor]) -> Tensor:  # noqa: ARG001
+def _block(index: int, tensors: list[Tensor]) -> Tensor:
     """Stand for block number `index` while the code around the blocks is exported; never run."""
     raise NotImplementedError("maxbuild::block only marks a place in a graph")
 

@@ -68,7 +68,22 @@ def _delegate(name: str) -> Any:
     return method
 
 
-for _operation in ("add", "radd", "sub", "rsub", "mul", "rmul", "mod", "rmod", "floordiv", "truediv", "lt", "le", "gt", "ge"):
+for _operation in (
+    "add",
+    "radd",
+    "sub",
+    "rsub",
+    "mul",
+    "rmul",
+    "mod",
+    "rmod",
+    "floordiv",
+    "truediv",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+):
     setattr(WatchedIndex, f"__{_operation}__", _delegate(f"__{_operation}__"))
 
 
@@ -110,7 +125,9 @@ def _describe(value: Any) -> Hashable:
         case WatchedIndex():
             # Set aside here: whoever looks at it makes the block a kind of its own.
             return "layer index"
-        case None | bool() | int() | float() | str() | bytes() | complex() | enum.Enum() | torch.dtype() | torch.device():
+        case (
+            None | bool() | int() | float() | str() | bytes() | complex() | enum.Enum() | torch.dtype() | torch.device()
+        ):
             return (type(value).__name__, value)
         case list() | tuple() | torch.Size():
             return (type(value).__name__, *(_describe(item) for item in value))

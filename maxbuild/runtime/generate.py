@@ -131,8 +131,8 @@ def generate(
 ) -> Generation:
     """Continue `prompt` by up to `max_new_tokens` tokens; a stop token ends the text and is not returned.
 
-    draft: a model of the same vocabulary that proposes `num_speculative_tokens` tokens at a time. Raise UsageError where
-    the prompt is empty or leaves no room before the model's longest row.
+    draft: a model of the same vocabulary that proposes `num_speculative_tokens` tokens at a time. Raise UsageError
+    where the prompt is empty or leaves no room before the model's longest row.
     """
     if not prompt:
         raise UsageError("the prompt has no tokens")

@@ -95,7 +95,9 @@ class Model:
         return Caches(self.program, batch, min(capacity or self.program.max_length, self.program.max_length))
 
     @torch.inference_mode()
-    def forward(self, input_ids: Tensor, positions: Tensor, logit_positions: Tensor, caches: Caches, keys: int) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, positions: Tensor, logit_positions: Tensor, caches: Caches, keys: int
+    ) -> Tensor:
         """Run the new tokens and return logits (batch, logits, vocabulary).
 
         input_ids, positions: int64 (batch, sequence). logit_positions: int64 (batch, logits), indices into the

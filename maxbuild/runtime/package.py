@@ -1,4 +1,4 @@
-"""A package's header: what it holds, for which target, and the digest of every file; read and checked before anything else.
+"""A package's header: what it holds, for which target, and the digest of every file; checked before anything else.
 
 Invariant: no file of a package is opened for use before its bytes are those that the header names, and the header alone
 says whether this host can run it. Paths are relative and stay inside the package.
@@ -158,7 +158,9 @@ def read_header(folder: Path) -> PackageHeader:
         document = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise PackageError(
-            f"`{folder}` is no package", causes=[f"it has no {HEADER}"], hint="`maxbuild warm MANIFEST` prints package paths"
+            f"`{folder}` is no package",
+            causes=[f"it has no {HEADER}"],
+            hint="`maxbuild warm MANIFEST` prints package paths",
         ) from error
     except (OSError, ValueError) as error:
         raise PackageError(f"could not read `{path}`", causes=[str(error)]) from error
@@ -172,7 +174,8 @@ def check_host(header: PackageHeader) -> None:
     api, _, arch = header.target.partition(":")
     if not runs_on_host(Target(api, arch)):
         raise PackageError(
-            f"the package is built for `{header.target}`, which this host is not", hint="build one with `--target cpu` here"
+            f"the package is built for `{header.target}`, which this host is not",
+            hint="build one with `--target cpu` here",
         )
     built = header.built_with.get("torch", "none")
     try:

@@ -19,9 +19,13 @@ class Text:
         from tokenizers import Tokenizer  # noqa: PLC0415 - a caller that brings tokens needs no tokenizer
 
         if "tokenizer.json" not in entry.files:
-            raise PackageError("the package has no tokenizer.json", hint="the model's folder must hold one when it is built")
+            raise PackageError(
+                "the package has no tokenizer.json", hint="the model's folder must hold one when it is built"
+            )
         self._documents = {
-            name: json.loads((folder / path).read_bytes()) for name, path in entry.files.items() if name.endswith(".json")
+            name: json.loads((folder / path).read_bytes())
+            for name, path in entry.files.items()
+            if name.endswith(".json")
         }
         self._tokenizer = Tokenizer.from_file(str(folder / entry.files["tokenizer.json"]))
         self._template = self._chat_template(folder, entry)
@@ -96,7 +100,9 @@ class Text:
     def _special_tokens(self) -> dict[str, str]:
         entries = self._documents.get("tokenizer_config.json", {})
         named = {key: value for key, value in entries.items() if key.endswith("_token")}
-        return {key: _token_text(value) for key, value in named.items() if value is not None and not isinstance(value, bool)}
+        return {
+            key: _token_text(value) for key, value in named.items() if value is not None and not isinstance(value, bool)
+        }
 
 
 def _token_text(value: Any) -> str:

@@ -1,1 +1,1 @@
-"""What tasks do: one file per kind, each a pure function of its document that reads its inputs and writes its outputs."""
+"""What tasks do: one file per kind, each a pure function of its document, from inputs to outputs."""

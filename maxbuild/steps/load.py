@@ -1,4 +1,4 @@
-"""load: from weight files to the tensors a program names, in the wanted encoding; what is right as it is stays where it is."""
+"""load: from weight files to tensors in the wanted encoding; what is right as it is stays where it is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from maxbuild.engine import Job, canonical_json
+from maxbuild.engine import JSON, Job, canonical_json
 from maxbuild.models.architecture import ENCODINGS, build_model_with_buffers, encoding_of, read_config
 from maxbuild.steps.folder import WEIGHTS, lay_out, under
 from maxbuild.weights.packing import pack
@@ -27,11 +27,9 @@ def run(job: Job) -> Mapping[str, Path]:
     config = read_config(folder, trust_remote_code=trusted)
     encoding = encoding_of(config, params["encoding"])
     model = build_model_with_buffers(config, ENCODINGS[encoding], trust_remote_code=trusted)
-    places, files = pack(
-        model, under(job.inputs, WEIGHTS), folder, job.scratch / "packed", trust_remote_code=trusted
-    )
+    places, files = pack(model, under(job.inputs, WEIGHTS), folder, job.scratch / "packed", trust_remote_code=trusted)
 
-    document = {
+    document: JSON = {
         "schema": INDEX_SCHEMA,
         "encoding": encoding,
         "tensors": {name: {"file": place.file, "tensor": place.tensor} for name, place in places.items()},

@@ -80,5 +80,3 @@ def _make_template(job: Job, role: str, template: str | None) -> dict[str, Path]
     path.parent.mkdir()
     path.write_text(template, encoding="utf-8")
     return {f"{role}/{_TEMPLATE}": path}
-
-

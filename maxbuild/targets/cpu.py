@@ -6,7 +6,6 @@ number of cores, nor the folder it was built in.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ _TYPICAL_SIZES: Mapping[str, int] = {"batch": 2, "sequence": 64, "logits": 3, "k
 # Width of the vectors, in bits, that Inductor may use at each level; below v3 it has no vectors to offer.
 _VECTOR_BITS = {"x86-64-v2": 1, "x86-64-v3": 256, "x86-64-v4": 512}
 
-# Expert matmuls go to torch's own grouped kernel, by the stable C interface that compiled regions call all kernels through.
+# Expert matmuls go to torch's own grouped kernel, by the C interface through which compiled regions call all kernels.
 _EXPERT_ARGUMENTS = (
     "(AtenTensorHandle rows, AtenTensorHandle weights, AtenTensorHandle* offsets, AtenTensorHandle* bias,"
     " int32_t* out_dtype, AtenTensorHandle* result)"
@@ -63,7 +62,9 @@ def compile_region(graph: RegionGraph, target: Target, output: Path) -> None:
     inputs = [example_tensor(spec, _TYPICAL_SIZES, "cpu") for spec in graph.inputs]
     try:
         with torch.no_grad():
-            exported = torch.export.export(module, (inputs,), dynamic_shapes=(dynamic_shapes(graph.inputs),), strict=False)
+            exported = torch.export.export(
+                module, (inputs,), dynamic_shapes=(dynamic_shapes(graph.inputs),), strict=False
+            )
             aoti_compile_and_package(exported, package_path=str(output), inductor_configs=_options(target))
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]

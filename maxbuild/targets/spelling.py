@@ -13,8 +13,8 @@ from pathlib import Path
 
 from maxbuild.errors import UsageError
 
-# The levels of the x86-64 psABI (https://gitlab.com/x86-psABIs/x86-64-ABI, section "Micro-Architecture Levels"), each with
-# the flags of /proc/cpuinfo that tell it from the one below. A host has a level only if it has all those below.
+# The levels of the x86-64 psABI (https://gitlab.com/x86-psABIs/x86-64-ABI, "Micro-Architecture Levels"), each with the
+# flags of /proc/cpuinfo that tell it from the one below. A host has a level only if it has all those below.
 _X86_64_LEVELS: Mapping[str, frozenset[str]] = {
     "x86-64-v2": frozenset({"cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"}),
     "x86-64-v3": frozenset({"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"}),
@@ -46,7 +46,9 @@ def parse_target(text: str) -> Target:
     """Return the target that `text` spells; bare `cpu` is this host's. Raise UsageError where it spells none."""
     api, colon, arch = text.partition(":")
     if api in _KNOWN_LATER:
-        raise UsageError(f"target `{text}` is not supported yet", hint="supported targets: " + ", ".join(_all_spellings()))
+        raise UsageError(
+            f"target `{text}` is not supported yet", hint="supported targets: " + ", ".join(_all_spellings())
+        )
     if text == "cpu":
         return host_target()
     if api == "cpu" and colon and arch in _X86_64_LEVELS:

@@ -18,20 +18,26 @@ from pathlib import Path
 _ROOT = Path(__file__).parent.parent
 _IMPORT = re.compile(r"^\s*(?:from\s+(maxbuild[\w.]*)\s+import\s+([^\n#]+)|import\s+(maxbuild[\w.]*))", re.MULTILINE)
 
+_VERSION = re.compile(r"^Version:(.*)$", re.MULTILINE)
+
 # What carries tasks out without shaping what they leave.
 _BYSTANDERS = ("maxbuild.engine", "maxbuild.errors")
 
 
-@functools.cache
 def library_versions(*names: str) -> Mapping[str, str]:
     """Return the installed version of each distribution; `none` where it is not installed."""
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "none"
-    return versions
+    return {name: _library_version(name) for name in names}
+
+
+@functools.cache
+def _library_version(name: str) -> str:
+    try:
+        metadata = importlib.metadata.distribution(name).read_text("METADATA") or ""
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
+    # The one line, instead of a parse of the whole: torch's metadata is long, and this runs at every start.
+    found = _VERSION.search(metadata)
+    return found[1].strip() if found else "unknown"
 
 
 @functools.cache

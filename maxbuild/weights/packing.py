@@ -61,8 +61,8 @@ def pack(
 ) -> tuple[dict[str, Place], dict[str, Path]]:
     """Find or make every tensor that `model` computes with.
 
-    model: parameters of no value, buffers with theirs. files: the weight files by name. folder: holds config.json and the
-    weight files, for transformers to load from where names do not match. output: a folder for new files.
+    model: parameters of no value, buffers with theirs. files: the weight files by name. folder: holds config.json and
+    the weight files, for transformers to load from where names do not match. output: a folder for new files.
     Return the place of each tensor, and the files that places name. Raise WeightsError where tensors are missing, too
     many, or of another shape.
     """
@@ -158,7 +158,9 @@ def _check_report(report: Mapping[str, Any]) -> None:
         raise _disagreement([f"`{name}` is too many" for name in unexpected], "is unknown to the model")
     mismatched = report["mismatched_keys"]
     if mismatched:
-        lines = [f"`{name}` has shape {list(is_)}, the config makes it {list(should)}" for name, is_, should in mismatched]
+        lines = [
+            f"`{name}` has shape {list(is_)}, the config makes it {list(should)}" for name, is_, should in mismatched
+        ]
         raise _disagreement(sorted(lines), "has another shape than config.json makes it")
 
 
@@ -204,5 +206,3 @@ def _write(tensors: Iterator[tuple[str, Tensor]], output: Path, stem: str) -> It
 def _shares_memory(tensor: Tensor, shard: Mapping[str, Tensor]) -> bool:
     pointer = tensor.untyped_storage().data_ptr()
     return any(kept.untyped_storage().data_ptr() == pointer for kept in shard.values())
-
-

@@ -47,8 +47,8 @@ class StoredTensor:
 def read_header(path: Path, name: str | None = None) -> dict[str, StoredTensor]:
     """Return the tensors of a safetensors file by name.
 
-    name: what to call the file in errors (default: its own name). Raise WeightsError where the file is truncated, longer
-    than it says, or not safetensors at all.
+    name: what to call the file in errors (default: its own name). Raise WeightsError where the file is truncated,
+    longer than it says, or not safetensors at all.
     """
     title = name or path.name
     try:

@@ -47,7 +47,9 @@ def select_files(names: Iterable[str], model: str, *, trust_remote_code: bool) -
     """
     top = sorted(name for name in names if "/" not in name)
     if CONFIG not in top:
-        raise UnsupportedModel(f"`{model}` has no {CONFIG}", hint="`model_path` names the folder that holds config.json")
+        raise UnsupportedModel(
+            f"`{model}` has no {CONFIG}", hint="`model_path` names the folder that holds config.json"
+        )
     return ComponentFiles(
         weights=_weights(top, model),
         code=tuple(name for name in top if name.endswith(".py")) if trust_remote_code else (),

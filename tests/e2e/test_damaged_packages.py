@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Space
+
 from maxbuild.errors import PackageError
 from maxbuild.runtime import load_package
 
@@ -58,7 +59,9 @@ def edit_header(package: Path, change: Callable[[dict[str, Any]], None]) -> None
 
 @pytest.mark.usefixtures("no_code_is_loaded")
 @pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
-@pytest.mark.parametrize("kind", ["regions/*.pt2", "main/weights/*.safetensors", "main/program.json", "main/tokenizer.json"])
+@pytest.mark.parametrize(
+    "kind", ["regions/*.pt2", "main/weights/*.safetensors", "main/program.json", "main/tokenizer.json"]
+)
 def test_damage_to_any_file_is_named(copy: Path, kind: str, damage: Callable[[Path], None]) -> None:
     """Whatever file is flipped, cut or gone, the error names it."""
     path = next(copy.glob(kind))
@@ -114,8 +117,9 @@ def test_commands_refuse_in_words(copy: Path, space: Space) -> None:
 
 def test_a_wrong_weight_is_found_by_verify(copy: Path, space: Space) -> None:
     """A package that is whole but computes something else exits with 1."""
-    from maxbuild.engine import hash_file
     from safetensors.torch import load_file, save_file
+
+    from maxbuild.engine import hash_file
 
     index = json.loads((copy / "main" / "weights.json").read_bytes())["tensors"]
     other = index["model.layers.1.mlp.up_proj.weight"]

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT, Space
-from maxbuild.runtime import load_package
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from maxbuild.runtime import load_package
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +53,8 @@ def test_a_second_warm_does_nothing_and_imports_no_torch(demo_package: Path, spa
     assert space.maxbuild("warm", manifest).returncode == 0
     script = (
         "import sys; from maxbuild.cli import main; code = main(); "
-        "print(sorted({'torch', 'transformers', 'triton', 'rich', 'huggingface_hub'} & set(sys.modules)), file=sys.stderr); sys.exit(code)"
+        "heavy = {'torch', 'transformers', 'triton', 'rich', 'huggingface_hub'} & set(sys.modules); "
+        "print(sorted(heavy), file=sys.stderr); sys.exit(code)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, "warm", str(manifest)],

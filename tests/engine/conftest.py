@@ -33,7 +33,7 @@ from maxbuild.engine import (
 Source = SourceFile | OutputOf
 
 
-def toy(  # noqa: PLR0913 - a task has as many parts
+def toy(
     name: str,
     kind: str,
     inputs: Mapping[str, Source] | None = None,

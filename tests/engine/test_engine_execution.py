@@ -277,7 +277,7 @@ def _builder(folder: Path, world: World, tasks: list[tuple[str, str, str]]) -> s
         "raise SystemExit(not report.complete)\n"
     )
     paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    return subprocess.Popen(  # noqa: S603
+    return subprocess.Popen(
         [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.PIPE
     )
 

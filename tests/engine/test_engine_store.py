@@ -189,7 +189,7 @@ def test_a_build_killed_at_any_effect_leaves_a_store_that_is_right(
     count = len(effects_of_a_build(world, monkeypatch))
     clean = world.build(*small_build()).results
     paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    kills = subprocess.run(  # noqa: S603
+    kills = subprocess.run(
         [sys.executable, "-c", KILLED_BUILD, str(tmp_path / "killed"), "0", "1"],
         env={**os.environ, "PYTHONPATH": paths},
         capture_output=True,

@@ -24,23 +24,7 @@ from maxbuild.manifest.options import (
 )
 
 # Every option of `max warm-cache`, in its own spelling; `--no-` and `--draft-` forms are told apart by rule.
-ANCESTOR = """
-    ce-delay-ms chat-template config-file custom-architectures data-parallel-degree debug-verify-replay
-    decode-stall-timeout-s defer-resolve device-graph-capture device-memory-utilization devices
-    enable-chunked-prefill enable-echo enable-in-flight-batching enable-lora enable-min-tokens
-    enable-overlap-scheduler enable-penalties enable-prefix-caching enable-prioritize-first-decode
-    enable-structured-output enable-variable-logits ep-size ep-use-allreduce execute-empty-batches
-    first-block-caching force force-download gpu-profiling huggingface-model-revision huggingface-weight-revision
-    kv-cache-format kv-cache-page-size kv-connector kv-connector-config kvcache-ce-watermark lora-paths
-    max-batch-input-tokens max-batch-size max-batch-total-tokens max-length max-lora-rank max-num-loras
-    max-num-steps max-queue-size-tg max-vision-cache-entries min-batch-size-tg model-path models
-    num-speculative-tokens pipeline-role pool-embeddings prefer-module-v3 quantization-encoding reasoning-parser
-    rejection-sampling-strategy relaxed-delta relaxed-topk rope-type section-name served-model-name
-    speculative-method subfolder synthetic-acceptance-rate taylorseer taylorseer-cache-interval
-    taylorseer-max-order taylorseer-warmup-steps teacache teacache-coefficients teacache-rel-l1-thresh
-    trust-remote-code use-experimental-kernels use-relaxed-acceptance-for-thinking use-subgraphs use-vendor-blas
-    use-vendor-ccl vision-config-overrides weight-path zmq-endpoint-base
-""".split()
+ANCESTOR = ["ce-delay-ms", "chat-template", "config-file", "custom-architectures", "data-parallel-degree", "debug-verify-replay", "decode-stall-timeout-s", "defer-resolve", "device-graph-capture", "device-memory-utilization", "devices", "enable-chunked-prefill", "enable-echo", "enable-in-flight-batching", "enable-lora", "enable-min-tokens", "enable-overlap-scheduler", "enable-penalties", "enable-prefix-caching", "enable-prioritize-first-decode", "enable-structured-output", "enable-variable-logits", "ep-size", "ep-use-allreduce", "execute-empty-batches", "first-block-caching", "force", "force-download", "gpu-profiling", "huggingface-model-revision", "huggingface-weight-revision", "kv-cache-format", "kv-cache-page-size", "kv-connector", "kv-connector-config", "kvcache-ce-watermark", "lora-paths", "max-batch-input-tokens", "max-batch-size", "max-batch-total-tokens", "max-length", "max-lora-rank", "max-num-loras", "max-num-steps", "max-queue-size-tg", "max-vision-cache-entries", "min-batch-size-tg", "model-path", "models", "num-speculative-tokens", "pipeline-role", "pool-embeddings", "prefer-module-v3", "quantization-encoding", "reasoning-parser", "rejection-sampling-strategy", "relaxed-delta", "relaxed-topk", "rope-type", "section-name", "served-model-name", "speculative-method", "subfolder", "synthetic-acceptance-rate", "taylorseer", "taylorseer-cache-interval", "taylorseer-max-order", "taylorseer-warmup-steps", "teacache", "teacache-coefficients", "teacache-rel-l1-thresh", "trust-remote-code", "use-experimental-kernels", "use-relaxed-acceptance-for-thinking", "use-subgraphs", "use-vendor-blas", "use-vendor-ccl", "vision-config-overrides", "weight-path", "zmq-endpoint-base"]
 
 REFUSED = [option for option in OPTIONS if not option.effective and option.place != COMMAND_LINE]
 

@@ -1,4 +1,4 @@
-"""Outlining: a program over regions computes what the model computes, for every family, and regions do not grow with it."""
+"""Outlining: a program over regions computes what the model computes, for every family, at any depth."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from model_families import FAMILIES, bind, make_config, make_eager_model, worst_error
+from transformers import AutoConfig, PreTrainedConfig
+
 from maxbuild.engine import canonical_json
 from maxbuild.errors import UnsupportedModel
 from maxbuild.models.architecture import build_model
 from maxbuild.models.graph import RegionGraph
 from maxbuild.models.outline import Outline, outline
-from model_families import FAMILIES, bind, make_config, make_eager_model, worst_error
-from transformers import AutoConfig, PreTrainedConfig
 
 TOLERANCE = 1e-4
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import torch
+from model_families import make_config
+from torch import nn
+from transformers import PreTrainedModel
+
 from maxbuild.models.architecture import build_model
 from maxbuild.models.observe import observe_blocks
 from maxbuild.models.outline import outline
 from maxbuild.models.structure import WatchedIndex, describe_structure
-from model_families import make_config
-from torch import nn
-from transformers import PreTrainedModel
 
 
 def llama() -> PreTrainedModel:
