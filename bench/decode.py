@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from bench.fixtures import DEMO_MODEL, Shape, Subject, demo_subject, random_subject
@@ -47,8 +47,9 @@ class _Worker:
         """Decode once; BenchError where the process is gone."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"prompt": list(prompt), "count": count}) + "\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # then it has no answer either
+            self._process.stdin.write(json.dumps({"prompt": list(prompt), "count": count}) + "\n")
+            self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
             raise BenchError(f"the side `{self.name}` ended; what it wrote on stderr is above")
@@ -72,42 +73,42 @@ def _worker(name: str, side: str, folder: Path, threads: int, caches: Path) -> I
 
 def _measure(options: argparse.Namespace, folder: Path) -> Figures:
     store = options.store or folder / "store"
-    demo = demo_subject(folder, store)
-    tables = [_table(demo, options, folder / "caches", with_draft=True)]
+    subjects = [demo_subject(folder, store)]
     if options.layers:
-        other = random_subject(Shape(options.layers, options.hidden), folder, store)
-        tables.append(_table(other, options, folder / "caches", with_draft=False))
-    threads = f"{options.threads} thread" + ("s" if options.threads > 1 else "")
+        subjects.append(random_subject(Shape(options.layers, options.hidden), folder, store))
+    tables = [
+        _table(subject, threads, options, folder / "caches") for subject in subjects for threads in options.threads
+    ]
     return Figures(
         tuple(tables),
         notes=(
-            f"medians of {options.repetitions} interleaved rounds of {options.tokens} greedy tokens, batch 1, float32,"
-            f" {threads}; speed counts from the first token on; each side ran twice before",
+            f"medians of {options.repetitions} interleaved rounds of {options.tokens} greedy tokens, batch 1, float32;"
+            " speed counts from the first token on; each side ran twice before",
             "eager: transformers with its DynamicCache; torch.compile: StaticCache, mode default, prompt eager",
         ),
     )
 
 
-def _table(subject: Subject, options: argparse.Namespace, caches: Path, *, with_draft: bool) -> Table:
+def _table(subject: Subject, threads: int, options: argparse.Namespace, caches: Path) -> Table:
     sides = {
         "package": ("package", subject.package),
-        **({"package with draft": ("draft", subject.package)} if with_draft else {}),
+        **({"package with draft": ("draft", subject.package)} if subject.has_draft else {}),
         _BASE: ("eager", subject.model),
         "torch.compile": ("compiled", subject.model),
     }
-    talk(subject.name)
+    title = f"{subject.name}, {threads} thread" + ("s" if threads > 1 else "")
+    talk(title)
     prompt = _prompt_tokens()
     with ExitStack() as stack:
         workers = [
-            stack.enter_context(_worker(name, side, folder, options.threads, caches))
-            for name, (side, folder) in sides.items()
+            stack.enter_context(_worker(name, side, folder, threads, caches)) for name, (side, folder) in sides.items()
         ]
         rounds = {worker.name: _round_of(worker, prompt, options.tokens) for worker in workers}
         samples = interleave(rounds, options.repetitions, warm_ups=2)
         _check_tokens(subject, workers)
         rows = tuple(_row(worker, samples, options.repetitions) for worker in workers)
     columns = ("side", "tokens/s", "least to largest", f"÷ {_BASE.partition(', ')[2]}", "first token ms", "accepted")
-    return Table(columns, rows, subject.name)
+    return Table(columns, rows, title)
 
 
 def _prompt_tokens() -> list[int]:
@@ -143,16 +144,17 @@ def _check_tokens(subject: Subject, workers: Sequence[_Worker]) -> None:
 
 def main() -> int:
     """Measure and print."""
+    cores = len(os.sched_getaffinity(0))
     parser = new_parser("Tokens per second on CPUs: package, eager transformers and torch.compile.")
     parser.add_argument("--repetitions", type=int, default=9, help="rounds of each side")
     parser.add_argument("--tokens", type=int, default=128, help="tokens of each round")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of each side")
+    parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, cores}), help="threads of each side")
     parser.add_argument("--layers", type=int, default=12, help="layers of the random model beside the demo; 0: none")
     parser.add_argument("--hidden", type=int, default=512, help="width of the random model")
     parser.add_argument("--store", type=Path, help="a store that may hold what is run already, to save building")
     options = parser.parse_args()
     if options.quick:
-        options.repetitions, options.tokens, options.layers = 2, 32, 0
+        options.repetitions, options.tokens, options.layers, options.threads = 2, 32, 0, [cores]
     return run_bench("decode", _measure, options)
 
 

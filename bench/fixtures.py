@@ -36,11 +36,12 @@ class Subject:
     name: str
     model: Path
     package: Path
+    has_draft: bool = False
 
 
 def demo_subject(folder: Path, store: Path) -> Subject:
     """Return the demo, built into `folder` with `store`."""
-    return Subject("tiny-gemma3", DEMO_MODEL, warm(DEMO_MANIFEST, folder / "packages", store))
+    return Subject("tiny-gemma3", DEMO_MODEL, warm(DEMO_MANIFEST, folder / "packages", store), has_draft=True)
 
 
 def random_subject(shape: Shape, folder: Path, store: Path) -> Subject:

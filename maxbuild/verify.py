@@ -129,7 +129,8 @@ def _eager_model(folder: Path, entry: ComponentEntry, program: Program) -> PreTr
         else:
             module._buffers[local] = tensor
     model.tie_weights()
-    return model.eval()
+    model.eval()
+    return model
 
 
 @torch.inference_mode()

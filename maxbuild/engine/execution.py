@@ -22,7 +22,7 @@ from maxbuild.engine.task import Job, Kind, Progress, SourceFile, Task, check_ou
 from maxbuild.errors import MaxbuildError, TaskFailed
 
 
-class LostInput(Exception):  # noqa: N818 - a turn of events, not an error
+class LostInput(Exception):
     """What a task consumes is missing, damaged or another than when the task was looked up."""
 
     def __init__(self, role: str) -> None:

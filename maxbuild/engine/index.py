@@ -47,7 +47,7 @@ class BrokenIndexWarning(UserWarning):
     """The index, or a row of it, is not what this program wrote; it counts as absent."""
 
 
-class RefusedRow(ValueError):  # noqa: N818 - names what it is, like the errors people see
+class RefusedRow(ValueError):
     """A row is something other than bytes under text inside the database."""
 
 

@@ -23,7 +23,7 @@ _TICK_TRIES = 12
 _READ_TRIES = 3
 
 
-class UnsteadyFile(OSError):  # noqa: N818 - names what it is, like the errors people see
+class UnsteadyFile(OSError):
     """A file changed each time it was read."""
 
 

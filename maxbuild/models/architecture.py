@@ -76,7 +76,7 @@ def build_model(
     """Make the causal language model that `config` describes, in `dtype`, with weights of no value on `device`."""
     try:
         with torch.device(device):
-            model = AutoModelForCausalLM.from_config(
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(
                 config,
                 dtype=dtype,
                 attn_implementation=IMPLEMENTATION,
@@ -106,7 +106,7 @@ def build_model_with_buffers(
             parameter = torch.nn.Parameter(parameter.to("meta"), requires_grad=False)
         register(module, name, parameter)
 
-    torch.nn.Module.register_parameter = register_without_data  # type: ignore[method-assign]
+    torch.nn.Module.register_parameter = register_without_data  # type: ignore[method-assign, assignment]
     try:
         return build_model(config, dtype, max_length=0, trust_remote_code=trust_remote_code, device="cpu")
     finally:

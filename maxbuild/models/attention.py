@@ -1,7 +1,6 @@
-"""The attention operator that every traced graph holds, and the hook by which transformers' decoders call it.
+"""The hook by which transformers' decoders hand over their attention, and the rules that stand for their masks.
 
-Invariant: a trace never says *how* attention is computed. It holds one opaque operator, which each target lowers in its
-own way at compile time, so the traced graph is the same for all targets.
+Invariant: a model whose attention or mask is not understood is refused, never traced to something else.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from transformers import PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from maxbuild.errors import UnsupportedModel
-from maxbuild.models.lowering import attend_in_torch
 
 IMPLEMENTATION = "maxbuild"
 """The name under which transformers knows this attention (`attn_implementation="maxbuild"`)."""
@@ -59,53 +57,6 @@ AttentionHandler = Callable[[AttentionCall], Tensor]
 """Answers one call with the attended values, shape (batch, sequence, heads, value size)."""
 
 _handler: ContextVar[AttentionHandler] = ContextVar("attention_handler")
-
-
-@torch.library.custom_op("maxbuild::attention", mutates_args=("key_cache", "value_cache"))
-def attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    key_cache: Tensor,
-    value_cache: Tensor,
-    positions: Tensor,
-    key_positions: Tensor,
-    scale: float,
-    window: int,
-    softcap: float,
-    sinks: Tensor | None,
-) -> Tensor:
-    """Write `key` and `value` into the caches at `positions`, then attend causally over the cached keys.
-
-    query: (batch, heads, sequence, key size). key, value: (batch, key/value heads, sequence, size).
-    key_cache, value_cache: (batch, key/value heads, cache, size), mutated. positions: int64 (batch, sequence), the
-    position of each new token in its row. key_positions: int64 (keys,), `arange(keys)`; its length says how much of the
-    cache is looked at. A query at position p sees keys at positions max(0, p - window + 1) to p (window 0: from 0).
-    Whatever the cache holds beyond p is not seen, so rows of different lengths and rejected tokens need no mask.
-    Scores are scaled, then capped as `softcap * tanh(score / softcap)` unless softcap is 0; `sinks` (heads,) adds one
-    logit per head to the softmax's denominator. Returns (batch, sequence, heads, value size).
-    """
-    return attend_in_torch(
-        query, key, value, key_cache, value_cache, positions, key_positions, scale, window, softcap, sinks
-    )
-
-
-@attention.register_fake
-def _attention_fake(  # noqa: PLR0917 - the operator's own signature
-    query: Tensor,
-    key: Tensor,  # noqa: ARG001
-    value: Tensor,
-    key_cache: Tensor,  # noqa: ARG001
-    value_cache: Tensor,  # noqa: ARG001
-    positions: Tensor,  # noqa: ARG001
-    key_positions: Tensor,  # noqa: ARG001
-    scale: float,  # noqa: ARG001
-    window: int,  # noqa: ARG001
-    softcap: float,  # noqa: ARG001
-    sinks: Tensor | None,  # noqa: ARG001
-) -> Tensor:
-    batch, heads, sequence, _ = query.shape
-    return query.new_empty(batch, sequence, heads, value.shape[-1])
 
 
 @contextlib.contextmanager

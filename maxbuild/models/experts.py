@@ -1,4 +1,4 @@
-"""Mixtures of experts as one operator of ours, and the hook by which transformers' experts call it.
+"""The hook by which transformers' mixtures of experts call the operator of ours.
 
 Invariant: work follows the experts that tokens are routed to; a trace neither unrolls experts nor fixes which are hit.
 """
@@ -13,44 +13,10 @@ from transformers import PreTrainedModel
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from maxbuild.errors import UnsupportedModel
+from maxbuild.models.operators import expert_matmul
 
 IMPLEMENTATION = "maxbuild"
 """The name under which transformers knows these experts (`config._experts_implementation`)."""
-
-# The same parameters as `aten::_grouped_mm`, so that a target can hand the call to that kernel one for one. That
-# operator itself cannot be traced in float32: its shape function refuses what its CPU kernel can do.
-_SCHEMA = "(Tensor rows, Tensor weights, Tensor? offsets, Tensor? bias, ScalarType? out_dtype) -> Tensor"
-
-
-@torch.library.custom_op("maxbuild::expert_matmul", mutates_args=(), schema=_SCHEMA)
-def expert_matmul(
-    rows: Tensor, weights: Tensor, offsets: Tensor | None, bias: Tensor | None, out_dtype: torch.dtype | None
-) -> Tensor:
-    """Multiply each row with the matrix of its expert.
-
-    rows: (rows, inputs), sorted by expert. weights: (experts, inputs, outputs). offsets: int32 (experts,), the number
-    of rows that belong to this expert or one before it. bias and out_dtype are always None. Returns (rows, outputs).
-    """
-    assert offsets is not None
-    assert bias is None
-    assert out_dtype is None
-    result = rows.new_empty(rows.shape[0], weights.shape[-1])
-    start = 0
-    for expert, end in enumerate(offsets.tolist()):
-        torch.mm(rows[start:end], weights[expert], out=result[start:end])
-        start = end
-    return result
-
-
-@expert_matmul.register_fake
-def _expert_matmul_fake(
-    rows: Tensor,
-    weights: Tensor,
-    offsets: Tensor | None,  # noqa: ARG001 - the operator's own signature
-    bias: Tensor | None,  # noqa: ARG001
-    out_dtype: torch.dtype | None,  # noqa: ARG001
-) -> Tensor:
-    return rows.new_empty(rows.shape[0], weights.shape[-1])
 
 
 def _experts_function(experts: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
@@ -72,7 +38,7 @@ def _experts_function(experts: Any, hidden_states: Tensor, top_k_index: Tensor, 
     rows = _linear(experts, "down_proj", rows, expert_of_row, offsets)
 
     weighted = rows * top_k_weights.reshape(-1)[order][:, None]
-    in_token_order = weighted[torch.argsort(order)]
+    in_token_order: Tensor = weighted[torch.argsort(order)]
     return in_token_order.view(tokens, chosen, -1).sum(dim=1).to(hidden_states.dtype)
 
 
@@ -87,8 +53,6 @@ ALL_EXPERTS_FUNCTIONS.register(IMPLEMENTATION, _experts_function)
 
 def use_expert_operator(model: PreTrainedModel) -> None:
     """Make `model`'s experts, if it has any, call the operator."""
-    configs = {
-        id(module.config): module.config for module in model.modules() if hasattr(module, "has_post_expert_norm")
-    }
-    for config in configs.values():
-        config._experts_implementation = IMPLEMENTATION
+    experts: list[Any] = [module for module in model.modules() if hasattr(module, "has_post_expert_norm")]
+    for module in experts:
+        module.config._experts_implementation = IMPLEMENTATION

@@ -5,13 +5,14 @@ Invariant: the model runs on the meta device with all its own code; nothing of i
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from maxbuild.errors import UnsupportedModel
@@ -39,7 +40,7 @@ class BlockCall:
 
     name: str
     module: nn.Module
-    watched: tuple[WatchedIndex, ...] = ()
+    watched: tuple[WatchedIndex, ...]
     leaves: list[Any] = field(default_factory=list)
     arguments: pytree.TreeSpec | None = None
     results: pytree.TreeSpec | None = None
@@ -89,39 +90,9 @@ def observe_blocks(model: PreTrainedModel) -> list[BlockCall]:
     Raise UnsupportedModel where blocks do not run once each in order, do not turn a hidden state into one of the same
     shape, or where attention happens outside of them.
     """
-    calls = [BlockCall(name, module) for name, module in find_blocks(model)]
-    running: list[BlockCall] = []
-    finished: list[BlockCall] = []
-
-    def enter(call: BlockCall) -> Any:
-        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            call.leaves, call.arguments = pytree.tree_flatten((args, kwargs))
-            running.append(call)
-
-        return hook
-
-    def leave(call: BlockCall) -> Any:
-        def hook(_: nn.Module, __: object, ___: object, result: object) -> None:
-            running.remove(call)
-            finished.append(call)
-            _check_result(call, result)
-
-        return hook
-
-    def record(attention: AttentionCall) -> Tensor:
-        if not running:
-            raise UnsupportedModel(f"`{type(model).__name__}` attends outside of its decoder layers")
-        running[-1].caches.append(_geometry(attention))
-        batch, heads, sequence, _ = attention.query.shape
-        return attention.query.new_empty(batch, sequence, heads, attention.value.shape[-1])
-
-    hooks = []
-    for call in calls:
-        call.watched = watch_indices(call.module)
-        hooks.append(call.module.register_forward_pre_hook(enter(call), with_kwargs=True))
-        hooks.append(call.module.register_forward_hook(leave(call), with_kwargs=True))
+    observer = _Observer(model)
     try:
-        with torch.no_grad(), masks_as_rules(model), answered_by(record):
+        with torch.no_grad(), observer, masks_as_rules(model), answered_by(observer.record):
             model(**_meta_tokens(), use_cache=False)
     except UnsupportedModel:
         raise
@@ -131,12 +102,52 @@ def observe_blocks(model: PreTrainedModel) -> list[BlockCall]:
             causes=[f"{type(error).__name__}: {error}".splitlines()[0]],
             hint="only decoders that leave attention and masks to transformers' interfaces can be outlined",
         ) from error
-    finally:
-        for hook_handle in hooks:
-            hook_handle.remove()
-    if finished != calls:
+    if observer.finished != observer.calls:
         raise UnsupportedModel(f"`{type(model).__name__}` does not run its decoder layers once each, in order")
-    return calls
+    return observer.calls
+
+
+class _Observer:
+    """Notes what each block is called with, what it attends over, and what it returns, while the context lasts."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.calls = [BlockCall(name, module, watch_indices(module)) for name, module in find_blocks(model)]
+        self.finished: list[BlockCall] = []
+        self._running: list[BlockCall] = []
+        self._title = type(model).__name__
+        self._hooks: list[RemovableHandle] = []
+
+    def __enter__(self) -> None:
+        for call in self.calls:
+            self._hooks.append(call.module.register_forward_pre_hook(self._entering(call), with_kwargs=True))
+            self._hooks.append(call.module.register_forward_hook(self._leaving(call), with_kwargs=True))
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def record(self, attention: AttentionCall) -> Tensor:
+        """Note the geometry of an attention call and answer it with a tensor of the right shape."""
+        if not self._running:
+            raise UnsupportedModel(f"`{self._title}` attends outside of its decoder layers")
+        self._running[-1].caches.append(_geometry(attention))
+        batch, heads, sequence, _ = attention.query.shape
+        return attention.query.new_empty(batch, sequence, heads, attention.value.shape[-1])
+
+    def _entering(self, call: BlockCall) -> Callable[..., None]:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            call.leaves, call.arguments = pytree.tree_flatten((args, kwargs))
+            self._running.append(call)
+
+        return hook
+
+    def _leaving(self, call: BlockCall) -> Callable[..., None]:
+        def hook(_: nn.Module, __: object, ___: object, result: object) -> None:
+            self._running.remove(call)
+            self.finished.append(call)
+            _check_result(call, result)
+
+        return hook
 
 
 def _meta_tokens() -> dict[str, Tensor]:

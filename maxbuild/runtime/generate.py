@@ -189,7 +189,7 @@ def _speculate(
     picker: Picker,
     statistics: Statistics,
 ) -> Iterator[int]:
-    """Let the draft propose tokens and the main model judge all of them in one run (Leviathan et al., arXiv 2211.17192).
+    """Let the draft propose tokens and the main model judge them in one run (Leviathan et al., arXiv 2211.17192).
 
     A proposal is kept if it is the token that the main model picks there; the first one that is not is replaced by that
     pick. Caches are not rolled back: what they hold beyond the text is overwritten before it is seen.

@@ -115,7 +115,7 @@ class Model:
 
 
 def read_tensors(index: Path, names: Iterable[str]) -> dict[str, Tensor]:
-    """Map the named tensors of a weight index from their files; nothing is copied. Raise PackageError for one it lacks."""
+    """Map the named tensors of a weight index from their files, uncopied; PackageError for one it lacks."""
     document = json.loads(index.read_bytes())
     if document.get("schema") != WEIGHTS_SCHEMA:
         raise PackageError(f"the weight index has schema {document.get('schema')!r}, not {WEIGHTS_SCHEMA!r}")

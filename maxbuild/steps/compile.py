@@ -11,6 +11,7 @@ from typing import Any
 
 from maxbuild.engine import Job
 from maxbuild.errors import TaskFailed
+from maxbuild.targets.environment import clear_environment, use_folder
 
 ARTIFACT = "artifact"
 
@@ -19,16 +20,17 @@ def run(job: Job) -> Mapping[str, Path]:
     """Compile the region graph `region` for the target in params; leaves `artifact`, a `.pt2` file."""
     params: Mapping[str, Any] = job.params
     _require_compiler()
-    # Inductor keeps sources, objects and a precompiled header in this folder. It is this task's own: what another one
-    # left there would be an input that no key names.
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(job.scratch / "inductor")
-    from maxbuild.models.graph import RegionGraph  # noqa: PLC0415 - imports torch, which reads the environment above
+    clear_environment()
+    # The folder is this task's own: what another one left in it would be an input that no key names.
+    use_folder(job.scratch / "inductor")
+    # Imported only now: torch reads the environment when it is imported.
+    from maxbuild.models.graph import RegionGraph  # noqa: PLC0415
     from maxbuild.targets.cpu import compile_region  # noqa: PLC0415
     from maxbuild.targets.spelling import parse_target  # noqa: PLC0415
 
     graph = RegionGraph.from_json(json.loads(job.inputs["region"].read_bytes()))
     output = job.scratch / "region.pt2"
-    compile_region(graph, parse_target(params["target"]), output)
+    compile_region(graph, parse_target(params["target"]), output, job.scratch)
     return {ARTIFACT: output}
 
 

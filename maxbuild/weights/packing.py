@@ -132,7 +132,7 @@ def _converted(
 ) -> Iterator[tuple[str, Tensor]]:
     """Let transformers load the checkpoint in its own way, and take the tensors from the model that it makes."""
     try:
-        loaded, report = AutoModelForCausalLM.from_pretrained(
+        loading: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=model.dtype,
             output_loading_info=True,
@@ -144,6 +144,7 @@ def _converted(
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise WeightsError("transformers could not load the weight files", causes=[first]) from error
+    loaded, report = loading
     _check_report(report)
     state = {**dict(loaded.named_parameters()), **dict(loaded.named_buffers())}
     for name in sorted(wanted.parameters):
