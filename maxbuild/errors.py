@@ -157,12 +157,6 @@ class PackageError(MaxbuildError):
     """A package that is broken, or that is not for this host."""
 
 
-class WorkFound(MaxbuildError):
-    """`--check` or `--frozen` found work to do."""
-
-    exit_code = 3
-
-
 class StoreError(MaxbuildError):
     """The store, or the disk under it, cannot do what is asked of it."""
 
@@ -180,7 +174,6 @@ _CLASSES: Mapping[str, type[MaxbuildError]] = {
         UnsupportedModel,
         WeightsError,
         PackageError,
-        WorkFound,
         StoreError,
     )
 }

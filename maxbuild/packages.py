@@ -5,12 +5,14 @@ Invariant: a package directory appears whole or not at all, and one that is ther
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from maxbuild.engine import Digest, Report, Store
@@ -18,6 +20,9 @@ from maxbuild.errors import StoreError, UsageError
 from maxbuild.plan import ManifestPlan
 from maxbuild.runtime.package import HEADER, PackageHeader
 from maxbuild.targets.spelling import parse_target
+
+_WORTH_A_LINK = 1 << 20
+"""Files outside the store that are smaller than this are copied into packages."""
 
 
 def place_packages(plan: ManifestPlan, report: Report, store: Store, output: Path) -> Sequence[Path]:
@@ -38,13 +43,17 @@ def place_packages(plan: ManifestPlan, report: Report, store: Store, output: Pat
 def _place(digest: Digest, store: Store, folder: Path) -> None:
     content = _blob(store, digest).read_bytes()
     header = PackageHeader.from_json(json.loads(content))
-    if _is_placed(folder, content, header):
-        return
-    if folder.exists() and not (folder / HEADER).is_file() and any(folder.iterdir()):
-        raise UsageError(f"`{folder}` is in the way and is no package", hint="move it, or choose another `--output`")
+    blobs = {path: (Digest(entry.sha256), _blob(store, Digest(entry.sha256))) for path, entry in header.files.items()}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _write(content, header, store, folder)
+        with _alone_in(folder.parent):
+            if _is_placed(folder, content, blobs, store):
+                return
+            if folder.exists() and not (folder / HEADER).is_file() and any(folder.iterdir()):
+                raise UsageError(
+                    f"`{folder}` is in the way and is no package", hint="move it, or choose another `--output`"
+                )
+            _write(content, blobs, store, folder)
     except OSError as error:
         raise StoreError(
             f"could not write package `{folder}`",
@@ -53,40 +62,82 @@ def _place(digest: Digest, store: Store, folder: Path) -> None:
         ) from error
 
 
-def _is_placed(folder: Path, content: bytes, header: PackageHeader) -> bool:
-    """Tell whether `folder` holds this package, by its header and the size of each file."""
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other builds from placing packages in `folder` while the context lasts; the kernel ends it with us."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_placed(folder: Path, content: bytes, blobs: Mapping[str, tuple[Digest, Path]], store: Store) -> bool:
+    """Tell whether `folder` holds this package: a file is right if it is the blob itself, or has its digest."""
     try:
         return (folder / HEADER).read_bytes() == content and all(
-            (folder / path).stat().st_size == entry.size for path, entry in header.files.items()
+            (folder / path).samefile(blob) or store.digest_of_source(folder / path) == digest
+            for path, (digest, blob) in blobs.items()
         )
     except OSError:
         return False
 
 
-def _write(content: bytes, header: PackageHeader, store: Store, folder: Path) -> None:
+def _write(content: bytes, blobs: Mapping[str, tuple[Digest, Path]], store: Store, folder: Path) -> None:
     """Make the package beside `folder`, then swap it in: readers of the old one keep what they have open."""
+    for left_over in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(left_over, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         whole = scratch / "new"
-        for path, entry in header.files.items():
-            _link_or_copy(_blob(store, Digest(entry.sha256)), whole / path)
+        for path, (digest, blob) in blobs.items():
+            _link_or_copy(digest, blob, whole / path, store)
         (whole / HEADER).write_bytes(content)
-        if folder.exists():
-            folder.rename(scratch / "old")
-        whole.rename(folder)
+        _swap_in(whole, folder, scratch / "old")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _link_or_copy(blob: Path, path: Path) -> None:
+def _link_or_copy(digest: Digest, blob: Path, path: Path, store: Store) -> None:
+    """Put the blob's content at `path`: large files by a hard link where the disk allows, the rest by a copy.
+
+    A small file that lies outside the store is the user's own, say a tokenizer, and may be edited in place; a package
+    must not change with it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # The blob may be a symbolic link, into a hub cache; the package must not hang on that.
+    source = blob.resolve()
     try:
-        # The blob may be a link itself, into a hub cache; the package must not hang on that.
-        os.link(blob.resolve(), path)
+        if not source.is_relative_to(store.root.resolve()) and source.stat().st_size < _WORTH_A_LINK:
+            shutil.copyfile(source, path)
+        else:
+            os.link(source, path)
+            store.source_holds(blob, digest)  # a link moves the file's change time: know it again without reading it
     except OSError as error:
         if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
             raise
-        shutil.copyfile(blob, path)
+        shutil.copyfile(source, path)
+
+
+def _swap_in(new: Path, place: Path, old: Path) -> None:
+    """Rename `new` to `place`; what was there is exchanged in one step where the system can, else set aside first."""
+    if not place.exists():
+        new.rename(place)
+    elif not _exchange(new, place):
+        place.rename(old)
+        new.rename(place)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two paths in one step (Linux, `renameat2`); False where the system or the file system cannot."""
+    import ctypes  # noqa: PLC0415 - only a package that replaces another needs it
+
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "renameat2"):
+        return False
+    here, both = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(library.renameat2(here, os.fsencode(first), here, os.fsencode(second), both) == 0)
 
 
 def _blob(store: Store, digest: Digest) -> Path:

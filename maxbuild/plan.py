@@ -53,17 +53,18 @@ class Component:
         return f"load {self.role}"
 
 
-def make_plan(manifest: Manifest) -> ManifestPlan:
-    """Plan what `manifest` asks for, pinning hub revisions in the lock file beside it where they are not pinned yet.
+def make_plan(manifest: Manifest, *, pin: bool = True) -> ManifestPlan:
+    """Plan what `manifest` asks for; hub revisions that are not pinned yet are asked for.
 
-    Raise UnsupportedModel or WeightsError where a model's files cannot be used at all.
+    pin: write those into the lock file beside the manifest. Raise UnsupportedModel or WeightsError where a model's
+    files cannot be used at all.
     """
-    lock = _pinned(manifest)
+    lock = _locked(manifest, pin=pin)
     components = [_component(role, config, lock) for role, config in manifest.models.items()]
     return ManifestPlan(manifest, components)
 
 
-def _pinned(manifest: Manifest) -> Lock | None:
+def _locked(manifest: Manifest, *, pin: bool) -> Lock | None:
     if not any(isinstance(config.source, HubRepository) for config in manifest.models.values()):
         return None
     from maxbuild.lock import lock_path, read_lock, resolve, write_lock  # noqa: PLC0415 - local models have no lock
@@ -71,7 +72,7 @@ def _pinned(manifest: Manifest) -> Lock | None:
     path = lock_path(manifest.path)
     known = read_lock(path)
     lock = resolve(manifest, known)
-    if lock != known:
+    if pin and lock != known:
         write_lock(path, lock)
     return lock
 

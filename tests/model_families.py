@@ -73,7 +73,7 @@ def make_config(family: str, **options: Any) -> PreTrainedConfig:
 
 
 def make_eager_model(config: PreTrainedConfig) -> PreTrainedModel:
-    """Return a random model with transformers' own attention, its norms and biases moved from the ones and zeros of old."""
+    """Return a random model with transformers' own attention, its norms and biases moved off ones and zeros."""
     torch.manual_seed(0)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     with torch.no_grad():

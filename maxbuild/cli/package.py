@@ -58,7 +58,7 @@ def run(
             typer.echo(piece, nl=False)
             sys.stdout.flush()
     if json:
-        name = loaded.header.components[MAIN].served_model_name
+        name = loaded.header.components[MAIN].served_model_name or loaded.header.name
         typer.echo(document("run", {"model": name, "text": "".join(pieces), **_figures(generation.statistics)}))
     else:
         typer.echo()

@@ -27,8 +27,13 @@ class Project:
 
 
 @contextmanager
-def open_project(path: Path, targets: Sequence[str] | None, overrides: Sequence[str] | None) -> Iterator[Project]:
-    """Lend the project of the manifest at `path`; ManifestError, UsageError or StoreError where there is none."""
+def open_project(
+    path: Path, targets: Sequence[str] | None, overrides: Sequence[str] | None, *, pin: bool = False
+) -> Iterator[Project]:
+    """Lend the project of the manifest at `path`; ManifestError, UsageError or StoreError where there is none.
+
+    pin: write what hub revisions resolve to into the lock file; only a build does.
+    """
     manifest = load_manifest(path, targets=targets, overrides=overrides or ())
     with Store(default_store_root(os.environ)) as store:
-        yield Project(manifest, store, make_plan(manifest))
+        yield Project(manifest, store, make_plan(manifest, pin=pin))

@@ -51,7 +51,7 @@ def warm(
     Prints the path of each package on stdout. A second run does only what changed since, and says why.
     """
     begin = time.monotonic()
-    with open_project(manifest, target, override) as project:
+    with open_project(manifest, target, override, pin=not dry_run) as project:
         if dry_run:
             show_plan(project, values=False, json=json)
             return

@@ -89,7 +89,8 @@ def build_model(
         ) from error
     use_expert_operator(model)
     pin_rotary_frequencies(model, max_length)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def build_model_with_buffers(

@@ -44,7 +44,8 @@ def _experts_function(experts: Any, hidden_states: Tensor, top_k_index: Tensor, 
 
 def _linear(experts: Any, name: str, rows: Tensor, expert_of_row: Tensor, offsets: Tensor) -> Tensor:
     weights = getattr(experts, name)
-    product = expert_matmul(rows, weights if experts.is_transposed else weights.transpose(1, 2), offsets, None, None)
+    matrices = weights if experts.is_transposed else weights.transpose(1, 2)
+    product: Tensor = expert_matmul(rows, matrices, offsets, None, None)
     return product + getattr(experts, f"{name}_bias")[expert_of_row] if experts.has_bias else product
 
 

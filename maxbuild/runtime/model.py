@@ -124,9 +124,15 @@ def read_tensors(index: Path, names: Iterable[str]) -> dict[str, Tensor]:
     for name in names:
         if name not in places:
             raise PackageError(f"the package has no weight `{name}`, which its program names")
-        by_file.setdefault(places[name]["file"], []).append(name)
+        by_file.setdefault(_file_name(places[name]["file"]), []).append(name)
     tensors = {}
     for file, members in by_file.items():
         with safe_open(index.parent / "weights" / file, framework="pt") as reader:
             tensors.update({name: reader.get_tensor(places[name]["tensor"]) for name in members})
     return tensors
+
+
+def _file_name(text: str) -> str:
+    if text != Path(text).name:
+        raise PackageError(f"the weight index names `{text}`, which is no plain file name")
+    return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -87,9 +88,11 @@ class Text:
         def raise_exception(message: str) -> None:
             raise TemplateError(message)
 
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
         environment.filters["tojson"] = _to_json
-        environment.globals["raise_exception"] = raise_exception
+        environment.globals.update(raise_exception=raise_exception, strftime_now=_strftime_now)
         try:
             return environment.from_string(self._template or "").render(
                 messages=messages, add_generation_prompt=True, **self._special_tokens()
@@ -107,6 +110,10 @@ class Text:
 
 def _token_text(value: Any) -> str:
     return str(value["content"] if isinstance(value, dict) else value)
+
+
+def _strftime_now(form: str) -> str:
+    return datetime.datetime.now().astimezone().strftime(form)
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:

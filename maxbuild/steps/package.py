@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from maxbuild.engine import Job, canonical_json, hash_file
+from maxbuild.errors import TaskFailed
 from maxbuild.runtime.package import ComponentEntry, FileEntry, PackageHeader, SpeculativeEntry
 
 PACKAGE = "package"
@@ -24,6 +26,7 @@ def run(job: Job) -> Mapping[str, Path]:
     one `files/…` for each file that is made here.
     """
     params: Mapping[str, Any] = job.params
+    _check_vocabularies(job, params["components"])
     outputs: dict[str, Path] = {}
     files: dict[str, FileEntry] = {}
     components: dict[str, ComponentEntry] = {}
@@ -44,6 +47,16 @@ def run(job: Job) -> Mapping[str, Path]:
     path = job.scratch / "package.json"
     path.write_bytes(canonical_json(header.to_json()))
     return {PACKAGE: path, **outputs}
+
+
+def _check_vocabularies(job: Job, roles: Iterable[str]) -> None:
+    """Raise TaskFailed unless the draft has the main model's vocabulary: its tokens become the main model's input."""
+    sizes = {role: json.loads(job.inputs[f"{role}/program.json"].read_bytes())["vocab_size"] for role in roles}
+    if sizes.get("draft", sizes["main"]) != sizes["main"]:
+        raise TaskFailed(
+            f"`draft` has a vocabulary of {sizes['draft']} tokens, `main` one of {sizes['main']}",
+            hint="speculative decoding needs a draft with the main model's tokenizer",
+        )
 
 
 def _component(

@@ -16,15 +16,13 @@ from syrupy.assertion import SnapshotAssertion
 from maxbuild.cli import main
 from maxbuild.cli.entry import settle
 from maxbuild.engine import Store
-from maxbuild.errors import MaxbuildError, StoreError, TaskFailed, UsageError, WorkFound
+from maxbuild.errors import MaxbuildError, StoreError, TaskFailed, UsageError
 from maxbuild.report.terminal import Terminal
 
 Capture = pytest.CaptureFixture[str]
 
 
-@pytest.mark.parametrize(
-    ("error", "code"), [(TaskFailed, 1), (UsageError, 2), (WorkFound, 3), (StoreError, 4), (MaxbuildError, 1)]
-)
+@pytest.mark.parametrize(("error", "code"), [(TaskFailed, 1), (UsageError, 2), (StoreError, 4), (MaxbuildError, 1)])
 def test_errors_become_text_and_code(error: type[MaxbuildError], code: int, capsys: Capture) -> None:
     """An error of ours is its `render`ed text on stderr, and the exit code of its class."""
 

@@ -33,8 +33,8 @@ scalars = st.sampled_from(
         "q4_k",
         "standalone",
         "greedy",
+        *["1.5", "{}", "[]", "[cpu]", "&a x", "*a", "!!str 1", "é", '"\\0"', '"\\e[31m"', "{{ x }}", "'{{ x }}'"],
     ]
-    + ["1.5", "{}", "[]", "[cpu]", "&a x", "*a", "!!str 1", "é", '"\\0"', '"\\e[31m"', "{{ x }}", "'{{ x }}'"]
 )
 keys = st.sampled_from(
     [option.name for option in OPTIONS] + [*SECTIONS, *KNOWN_ROLES, "<<", "max-length", "1", "~", ""]

@@ -18,7 +18,6 @@ from maxbuild.errors import (
     UnsupportedModel,
     UsageError,
     WeightsError,
-    WorkFound,
     from_json,
     render,
 )
@@ -30,7 +29,6 @@ EXIT_CODES = {
     UnsupportedModel: 1,
     WeightsError: 1,
     PackageError: 1,
-    WorkFound: 3,
     StoreError: 4,
 }
 
