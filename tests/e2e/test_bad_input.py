@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Space
+from spaces import ROOT, Space
 
 MODELS = ROOT / "examples" / "models"
 

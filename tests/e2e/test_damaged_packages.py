@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Space
+from spaces import Space
 
 from maxbuild.errors import PackageError
 from maxbuild.runtime import load_package

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, Space
+from spaces import ROOT, Space
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from maxbuild.runtime import load_package
@@ -35,7 +35,7 @@ models:
   main: {{model_path: {models / "tiny-gemma3"}, max_length: 512}}
   draft: {{model_path: {models / "tiny-gemma3-draft"}, max_length: 512}}
 speculative: {{speculative_method: standalone, num_speculative_tokens: 4, rejection_sampling_strategy: greedy}}
-overrides: [{", ".join(("main.quantization_encoding=float32", *overrides))}]
+overrides: [{", ".join(("main.quantization_encoding=float32", "draft.quantization_encoding=float32", *overrides))}]
 """
     )
     return path

@@ -27,7 +27,9 @@ def test_compiled_model_equals_eager(family: str, tmp_path: Path) -> None:
     outlined = outline(build_model(config, torch.float32, 512, trust_remote_code=False), 512, use_subgraphs=True)
     regions = {}
     for name, graph in outlined.regions.items():
-        compile_region(graph, host_target(), tmp_path / f"{name}.pt2")
+        scratch = tmp_path / name
+        scratch.mkdir()
+        compile_region(graph, host_target(), tmp_path / f"{name}.pt2", scratch)
         regions[name] = Region(tmp_path / f"{name}.pt2")
     model = bind(outlined, eager, regions)
     assert worst_error(model, eager, [20]) < 1e-4

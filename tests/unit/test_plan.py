@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from spaces import ROOT
 
 from maxbuild.engine import Digest, Result, Task
 from maxbuild.manifest import OPTIONS, load_manifest

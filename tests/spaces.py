@@ -1,0 +1,33 @@
+"""Scratch worlds for tests: a folder, a store, and the real command in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Space:
+    """A scratch world: a folder to work in, and a store. Commands are the real ones, in processes of their own."""
+
+    folder: Path
+    store: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def maxbuild(self, *arguments: str | Path, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+        """Run `maxbuild` with these arguments and return what it printed and its exit code."""
+        return subprocess.run(
+            [sys.executable, "-m", "maxbuild", *map(str, arguments)],
+            cwd=self.folder,
+            env={**os.environ, "MAXBUILD_STORE": str(self.store), "NO_COLOR": "1", **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
