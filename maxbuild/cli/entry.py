@@ -57,6 +57,21 @@ def maxbuild(
     """Build packages that an inference server loads with no download and no compile, from one manifest."""
 
 
+def run() -> None:
+    """Carry out the command line of this process, and end the process with the exit code.
+
+    Taking the interpreter down costs a sixth of a command that finds nothing to do, and the system reclaims the same in
+    no time. Where torch was loaded, it has temporary files of its own to remove, so the interpreter goes the long way.
+    """
+    code = main()
+    if "torch" in sys.modules:
+        sys.exit(code)
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out the command line (`sys.argv` where no `arguments` are given) and return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)

@@ -12,7 +12,6 @@ from maxbuild.engine.events import Event, GraphGrew, OnEvent, TaskFinished, Task
 from maxbuild.engine.explain import Explanation, Reason, compare
 from maxbuild.engine.graph import Deferred, Plan
 from maxbuild.engine.index import BrokenIndexWarning
-from maxbuild.engine.isolation import Cancelled
 from maxbuild.engine.records import Last, Record, Result
 from maxbuild.engine.report import Report, State, TaskReport
 from maxbuild.engine.scheduler import execute, survey
@@ -22,7 +21,6 @@ from maxbuild.engine.task import Job, Kind, OutputOf, Progress, SourceFile, Task
 __all__ = [
     "JSON",
     "BrokenIndexWarning",
-    "Cancelled",
     "Deferred",
     "Digest",
     "Document",

@@ -1,25 +1,20 @@
-"""The scheduler: gives ready tasks to workers until nothing is left to do. What is ready, `build` decides."""
+"""The scheduler: what a build comes to. What is ready, `build` decides; workers are called in only for work.
+
+Invariant: a build that finds nothing to do starts no thread and imports nothing that runs tasks.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Mapping
-from functools import partial
-from pathlib import Path
 
 from maxbuild.engine.build import Build, Node, Phase, Wishes
-from maxbuild.engine.crew import Broken, Crew, Done, Lost, Message, Progressed, SourcesRead, Started
-from maxbuild.engine.digest import Digest
-from maxbuild.engine.events import OnEvent, TaskProgress, TaskStarted, ignore
-from maxbuild.engine.execution import Assignment, LostInput, carry_out
+from maxbuild.engine.events import OnEvent, ignore
 from maxbuild.engine.graph import Plan
-from maxbuild.engine.isolation import Children
 from maxbuild.engine.report import Report
+from maxbuild.engine.sources import read_sources
 from maxbuild.engine.store import Store
-from maxbuild.engine.task import Kind, Task
-from maxbuild.errors import MaxbuildError, StoreError, TaskFailed
-
-_MOST_LOSSES = 3
-_PATIENCE = 5.0
+from maxbuild.engine.task import Kind
+from maxbuild.errors import TaskFailed
 
 
 def execute(
@@ -45,7 +40,12 @@ def execute(
     if jobs < 1:
         raise ValueError("at least one job")
     build = Build(plan, store, Wishes(scope, rerun, only), on_event)
-    return _Execution(build, kinds, jobs, keep_going=keep_going).run()
+    build.advance()
+    if not build.ready:
+        return build.report()
+    from maxbuild.engine.running import Execution  # noqa: PLC0415 - only work needs workers
+
+    return Execution(build, kinds, jobs, keep_going=keep_going).run()
 
 
 def survey(plan: Plan, store: Store, *, scope: str, only: Collection[str] = (), rerun: Container[str] = ()) -> Report:
@@ -54,7 +54,7 @@ def survey(plan: Plan, store: Store, *, scope: str, only: Collection[str] = (), 
     build.advance()
     while (node := _next_unread(build)) is not None:
         try:
-            build.sources_read(node, _read(store, node.task, build.unread_sources(node.task)))
+            build.sources_read(node, read_sources(store, node.task, build.unread_sources(node.task)))
         except TaskFailed as error:
             build.fail(node, error)
         build.advance()
@@ -63,124 +63,3 @@ def survey(plan: Plan, store: Store, *, scope: str, only: Collection[str] = (), 
 
 def _next_unread(build: Build) -> Node | None:
     return next((node for node in build.nodes.values() if node.phase is Phase.UNREAD), None)
-
-
-class _Execution:
-    """One run of `execute`."""
-
-    def __init__(self, build: Build, kinds: Mapping[str, Kind], jobs: int, *, keep_going: bool) -> None:
-        self._build = build
-        self._store = build.store
-        self._kinds = kinds
-        self._keep_going = keep_going
-        self._children = Children()
-        self._crew = Crew(jobs, build.store)
-        self._stopping = False
-        self._fatal: BaseException | None = None
-
-    def run(self) -> Report:
-        """Go on until no worker has anything and none can be given anything."""
-        try:
-            self._loop()
-            if self._fatal is not None:
-                raise self._fatal
-            return self._build.report()
-        except KeyboardInterrupt:
-            self._children.kill_all()
-            for node in [node for node in self._build.nodes.values() if node.phase is Phase.RUNNING]:
-                self._build.interrupt(node)
-            return self._build.report(interrupted=True)
-        finally:
-            if self._crew.busy:
-                self._children.kill_all()
-            self._crew.dismiss(_PATIENCE)
-            self._store.leave_scratch()
-
-    def _loop(self) -> None:
-        while True:
-            self._build.advance()
-            while self._crew.free and not self._stopping and (node := self._build.next_ready()) is not None:
-                self._hand_over(node)
-            if not self._crew.busy:
-                return
-            self._take(self._crew.next())
-
-    def _hand_over(self, node: Node) -> None:
-        if node.phase is Phase.UNREAD:
-            unread = self._build.unread_sources(node.task)
-            work = partial(_guarded_read, self._store, node.task, unread)
-        else:
-            work = partial(self._carry_out, self._assignment(node))
-        node.phase = Phase.RUNNING
-        self._crew.submit(work)
-
-    def _assignment(self, node: Node) -> Assignment:
-        task = node.task
-        if node.miss is None or task.kind not in self._kinds:
-            raise ValueError(f"task `{task.name}` is of the unknown kind `{task.kind}`")
-        forced = task.name in self._build.wishes.rerun and not node.ran
-        return Assignment(task, node.miss, self._kinds[task.kind], self._build.wishes.scope, forced)
-
-    def _carry_out(self, assignment: Assignment) -> Message:
-        """Carry out one task in a worker thread and say how it ended."""
-        name = assignment.task.name
-        try:
-            outcome = carry_out(
-                assignment,
-                self._store,
-                self._children,
-                started=lambda: self._crew.tell(Started(name)),
-                progress=lambda done, total: self._crew.tell(Progressed(name, done, total)),
-            )
-        except LostInput as lost:
-            return Lost(name, lost.role)
-        except BaseException as error:  # noqa: BLE001 - a thread has nobody above it: the scheduler judges
-            return Broken(name, error)
-        return Done(name, outcome)
-
-    def _take(self, message: Message) -> None:
-        node = self._build.nodes[message.name]
-        match message:
-            case Started(name):
-                self._build.on_event(TaskStarted(name))
-            case Progressed(name, done, total):
-                self._build.on_event(TaskProgress(name, done, total))
-            case SourcesRead(_, digests):
-                self._build.sources_read(node, digests)
-            case Done(_, outcome):
-                self._build.done(node, outcome.record, ran=outcome.ran)
-            case Lost(_, role):
-                self._build.lose(node, role, _MOST_LOSSES)
-            case Broken(_, error):
-                self._break(node, error)
-
-    def _break(self, node: Node, error: BaseException) -> None:
-        """Judge an error: a task's failure is the task's, anything else ends the build."""
-        if isinstance(error, MaxbuildError) and not isinstance(error, StoreError):
-            self._build.fail(node, error)
-            self._stopping = self._stopping or not self._keep_going
-        else:
-            self._fatal = self._fatal or error
-            self._stopping = True
-            self._children.kill_all()
-
-
-def _guarded_read(store: Store, task: Task, paths: Collection[Path]) -> Message:
-    try:
-        return SourcesRead(task.name, _read(store, task, paths))
-    except BaseException as error:  # noqa: BLE001 - a thread has nobody above it: the scheduler judges
-        return Broken(task.name, error)
-
-
-def _read(store: Store, task: Task, paths: Collection[Path]) -> dict[Path, Digest]:
-    """Return the digests of the source files `paths`; TaskFailed when one cannot be read."""
-    digests = {}
-    for path in paths:
-        try:
-            digests[path] = store.digest_of_source(path)
-        except OSError as error:
-            raise TaskFailed(
-                f"could not read an input of task `{task.name}`",
-                causes=[f"`{path}`: {error.strerror or error}"],
-            ) from error
-    return digests

@@ -17,10 +17,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from maxbuild.errors import PackageError
+from maxbuild.layout import HEADER
 from maxbuild.targets.spelling import Target, runs_on_host
 
 SCHEMA = "maxbuild.package.v1"
-HEADER = "package.json"
 
 _READ_BYTES = 1 << 20
 _LARGEST_HEADER = 64 << 20
