@@ -1,13 +1,16 @@
 """depth: compile seconds against depth, with one region per kind of block and with the whole model as one region.
 
-Each figure is the sum over the regions of one model, each compiled in a fresh process by the engine, into a store that
-was empty before. Both ways go through the same AOTInductor; the one differs from the other by `use_subgraphs` alone.
+Each figure is the time that `warm` takes for the compiles of one model, each in a fresh process, as many at once as there
+are CPUs (`--jobs`), into a store that was empty before; the sum over the processes stands beside it. Both ways go through
+the same AOTInductor; the one differs from the other by `use_subgraphs` alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,25 +48,29 @@ def _of_kinds(tasks: Sequence[Task]) -> Sequence[Task]:
 
 @dataclass(frozen=True, slots=True)
 class _Build:
-    """Seconds of one build, one task at a time."""
+    """Seconds of one build: of its trace, of its compiles by the clock, and summed over their processes."""
 
     trace: float
     compile: float
+    summed: float
     regions: int
 
 
-def _build(layers: int, hidden: int, folder: Path, *, use_subgraphs: bool) -> _Build:
+def _build(layers: int, options: argparse.Namespace, folder: Path, *, use_subgraphs: bool) -> _Build:
     """Trace and compile a model of `layers` layers into a new store in `folder`."""
-    model = write_gemma_config(layers, hidden, folder / "model")
+    model = write_gemma_config(layers, options.hidden, folder / "model")
     manifest = write_manifest(folder / "depth.yaml", "depth", model, use_subgraphs=use_subgraphs)
     with Store(folder / "store") as store:
         plan = _NoWeights(make_plan(load_manifest(manifest)))
-        report = execute(plan, store, KINDS, scope="depth", jobs=1)
+        begin = time.monotonic()
+        report = execute(plan, store, KINDS, scope="depth", jobs=options.jobs)
+        elapsed = time.monotonic() - begin
     if not report.complete:
         raise BenchError("; ".join(str(task.error) for task in report.tasks if task.error))
     seconds = {task.name: task.seconds or 0.0 for task in report.tasks}
     compiles = [seconds[task.name] for task in report.tasks if task.kind == "compile"]
-    return _Build(sum(seconds.values()) - sum(compiles), sum(compiles), len(compiles))
+    trace = sum(seconds.values()) - sum(compiles)
+    return _Build(trace, elapsed - trace, sum(compiles), len(compiles))
 
 
 def _measure(options: argparse.Namespace, folder: Path) -> Figures:
@@ -72,10 +79,10 @@ def _measure(options: argparse.Namespace, folder: Path) -> Figures:
     for repetition in range(options.repetitions):
         for depth in options.depths if repetition % 2 == 0 else reversed(options.depths):
             place = folder / f"{repetition}-{depth}"
-            regions[depth].append(_told(depth, "regions", _build(depth, options.hidden, place, use_subgraphs=True)))
+            regions[depth].append(_told(depth, "regions", _build(depth, options, place, use_subgraphs=True)))
             if repetition < options.whole_repetitions:
                 place = folder / f"{repetition}-{depth}-whole"
-                whole[depth].append(_told(depth, "whole", _build(depth, options.hidden, place, use_subgraphs=False)))
+                whole[depth].append(_told(depth, "whole", _build(depth, options, place, use_subgraphs=False)))
     return _figures(options, regions, whole)
 
 
@@ -94,6 +101,7 @@ def _figures(options: argparse.Namespace, regions: dict[int, list[_Build]], whol
         "trace s",
         "compile s",
         f"÷ {first} layers",
+        "summed s",
         "whole: trace s",
         "whole: compile s",
         "whole ÷ regions",
@@ -113,14 +121,15 @@ def _figures(options: argparse.Namespace, regions: dict[int, list[_Build]], whol
     notes = (
         f"Gemma 3 text of width {options.hidden} in float32, three sliding layers to one full; medians of"
         f" {options.repetitions} interleaved builds with regions and {options.whole_repetitions} of the whole model",
-        "seconds of regions are summed, one process after another; `warm` compiles as many at once as there are CPUs",
+        f"compiles run {options.jobs} at once, each in a process of its own; the whole model is one process",
     )
     return Figures((Table(columns, tuple(rows)),), tuple(goals), notes)
 
 
 def _row(depth: int, regions: list[_Build], whole: list[_Build], growth: float) -> tuple[Cell, ...]:
     trace, compiled = Samples([b.trace for b in regions]), Samples([b.compile for b in regions])
-    row: tuple[Cell, ...] = (depth, regions[0].regions, trace.median, compiled.median, growth)
+    summed = Samples([build.summed for build in regions]).median
+    row: tuple[Cell, ...] = (depth, regions[0].regions, trace.median, compiled.median, growth, summed)
     if not whole:
         return (*row, None, None, None)
     alone = Samples([build.compile for build in whole])
@@ -133,6 +142,7 @@ def main() -> int:
     parser = new_parser("Compile seconds against depth, with regions and with the whole model as one region.")
     parser.add_argument("--depths", type=int, nargs="+", default=[4, 12, 48], help="layers; the first is the base")
     parser.add_argument("--hidden", type=int, default=256, help="width of the model")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="compiles at once")
     parser.add_argument("--repetitions", type=int, default=3, help="builds with regions at each depth")
     parser.add_argument("--whole-repetitions", type=int, default=1, help="builds of the whole model at each depth")
     options = parser.parse_args()

@@ -193,7 +193,10 @@ def _trace_task(component: Component) -> Task:
             "trust_remote_code": config.trust_remote_code,
         },
         inputs=_config_and_code(component),
-        toolchain={**library_versions("torch", "transformers"), "maxbuild": code_digest("maxbuild.steps.trace")},
+        toolchain={
+            **library_versions("torch", "transformers", "sympy"),
+            "maxbuild": code_digest("maxbuild.steps.trace"),
+        },
         outputs=("program", "regions/*"),
     )
 
@@ -221,7 +224,7 @@ def _compile_task(component: Component, region: str, target: str) -> Task:
         params={"target": target},
         inputs={"region": OutputOf(component.trace_name, f"{_REGIONS}{region}")},
         toolchain={
-            **library_versions("torch"),
+            **library_versions("torch", "sympy"),
             "compiler": compiler_version(),
             "maxbuild": code_digest("maxbuild.steps.compile"),
         },

@@ -14,14 +14,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from maxbuild.errors import PackageError
 from maxbuild.models.architecture import ENCODINGS, build_model, read_config
 from maxbuild.models.outline import outline
 from maxbuild.runtime import LoadedPackage, load_package
 from maxbuild.runtime.model import Model, read_tensors
-from maxbuild.runtime.package import ComponentEntry
 from maxbuild.runtime.program import Program
 
 TOLERANCES: Mapping[str, float] = {"float32": 1e-4, "bfloat16": 5e-2}
@@ -56,20 +55,26 @@ def verify_package(folder: Path) -> list[Comparison]:
 
 
 def _verify_component(package: LoadedPackage, role: str) -> Iterator[Comparison]:
-    entry = package.header.components[role]
     model = package.models[role]
     tolerance = TOLERANCES[model.program.dtype]
-    config_folder = (package.folder / entry.files["config.json"]).parent
-    watched = _WatchedRegions(model, _references(config_folder, model.program, role))
-    logits = _compare_logits(watched.model, _eager_model(package.folder, entry, model.program))
+    folder = (package.folder / package.header.components[role].files["config.json"]).parent
+    if "auto_map" in json.loads((folder / "config.json").read_bytes()):
+        raise PackageError(
+            f"component `{role}` brings its own model code, which a package does not hold",
+            causes=["all digests are right; what it computes cannot be compared"],
+        )
+    # transformers writes into configs while it builds models, so each gets its own.
+    references = _references(read_config(folder, trust_remote_code=False), model.program, role)
+    watched = _WatchedRegions(model, references)
+    eager = _eager_model(package, role, read_config(folder, trust_remote_code=False))
+    logits = _compare_logits(watched.model, eager)
     for region, error in watched.worst.items():
         yield Comparison(role, region, error, tolerance)
     yield Comparison(role, "logits", logits, tolerance)
 
 
-def _references(folder: Path, program: Program, role: str) -> Mapping[str, Any]:
+def _references(config: PreTrainedConfig, program: Program, role: str) -> Mapping[str, Any]:
     """Trace the component again and return its regions as plain torch code; PackageError where they are others."""
-    config = read_config(folder, trust_remote_code=False)
     dtype = ENCODINGS[program.dtype]
     meta = build_model(config, dtype, program.max_length, trust_remote_code=False)
     again = outline(meta, program.max_length, use_subgraphs=program.regions != ("model",))
@@ -113,15 +118,12 @@ def error_between(got: Tensor, expected: Tensor) -> float:
     return difference / scale if difference == difference else float("inf")  # noqa: PLR0124 - NaN
 
 
-def _eager_model(folder: Path, entry: ComponentEntry, program: Program) -> PreTrainedModel:
+def _eager_model(package: LoadedPackage, role: str, config: PreTrainedConfig) -> PreTrainedModel:
     """Return transformers' own model, with its own attention, and the package's tensors."""
-    config = read_config((folder / entry.files["config.json"]).parent, trust_remote_code=False)
+    dtype = ENCODINGS[package.models[role].program.dtype]
     with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            config, dtype=ENCODINGS[program.dtype], attn_implementation="eager"
-        )
-    names = json.loads((folder / entry.weights).read_bytes())["tensors"]
-    for name, tensor in read_tensors(folder / entry.weights, names).items():
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="eager")
+    for name, tensor in read_tensors(package.folder, package.header, role).items():
         owner, _, local = name.rpartition(".")
         module = model.get_submodule(owner)
         if local in module._parameters:
@@ -136,17 +138,18 @@ def _eager_model(folder: Path, entry: ComponentEntry, program: Program) -> PreTr
 @torch.inference_mode()
 def _compare_logits(model: Model, eager: PreTrainedModel) -> float:
     """Run rows of different lengths through a prefill and some decode steps, and each row alone through eager."""
-    lengths = [min(length, model.program.max_length - _DECODE_STEPS) for length in _ROW_LENGTHS]
-    tokens = _fixed_tokens(len(lengths), max(lengths) + _DECODE_STEPS, model.program.vocab_size)
+    steps = min(_DECODE_STEPS, model.program.max_length - 1)
+    lengths = [min(length, model.program.max_length - steps) for length in _ROW_LENGTHS]
+    tokens = _fixed_tokens(len(lengths), max(lengths) + steps, model.program.vocab_size)
     expected = [
-        eager(input_ids=tokens[row : row + 1, : length + _DECODE_STEPS], use_cache=False).logits[0, length - 1 :]
+        eager(input_ids=tokens[row : row + 1, : length + steps], use_cache=False).logits[0, length - 1 :]
         for row, length in enumerate(lengths)
     ]
     caches = model.caches(len(lengths))
     prefill = torch.arange(max(lengths)).expand(len(lengths), -1)
     last = torch.tensor([[length - 1] for length in lengths])
     got = [model.forward(tokens[:, : max(lengths)], prefill, last, caches, max(lengths))]
-    for step in range(_DECODE_STEPS):
+    for step in range(steps):
         positions = torch.tensor([[length + step] for length in lengths])
         keys = int(positions.max()) + 1
         got.append(model.forward(tokens.gather(1, positions), positions, torch.zeros_like(positions), caches, keys))

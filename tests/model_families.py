@@ -27,6 +27,13 @@ _COMMON: dict[str, Any] = {
 }
 _MULTI_HEAD = {name: value for name, value in _COMMON.items() if name not in {"num_key_value_heads", "head_dim"}}
 _EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 32}
+_DEEPSEEK = (
+    _MULTI_HEAD
+    | _EXPERTS
+    | {"num_key_value_heads": 4, "n_routed_experts": 8, "n_group": 2, "topk_group": 1, "kv_lora_rank": 16}
+    | {"q_lora_rank": 24, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16, "v_head_dim": 12, "n_shared_experts": 1}
+    | {"first_k_dense_replace": 1}
+)
 
 FAMILIES: Mapping[str, Mapping[str, Any]] = {
     "llama": _COMMON,
@@ -47,21 +54,10 @@ FAMILIES: Mapping[str, Mapping[str, Any]] = {
     | {"eos_token_id": 2},
     "gpt_neox": _MULTI_HEAD,
     "opt": _MULTI_HEAD | {"ffn_dim": 128, "word_embed_proj_dim": 64},
-    "deepseek_v2": _MULTI_HEAD
-    | _EXPERTS
-    | {
-        "num_key_value_heads": 4,
-        "n_routed_experts": 8,
-        "n_group": 2,
-        "topk_group": 1,
-        "kv_lora_rank": 16,
-        "q_lora_rank": 24,
-        "qk_rope_head_dim": 8,
-        "qk_nope_head_dim": 16,
-        "v_head_dim": 12,
-        "n_shared_experts": 1,
-        "first_k_dense_replace": 1,
-    },
+    "deepseek_v2": _DEEPSEEK,
+    "deepseek_v3": _DEEPSEEK,
+    "glm4_moe": _COMMON | _EXPERTS | {"n_routed_experts": 8, "n_group": 1, "topk_group": 1},
+    "qwen2_moe": _COMMON | _EXPERTS | {"num_experts": 8, "shared_expert_intermediate_size": 32},
     "gpt_oss": _COMMON | {"sliding_window": 8, "num_local_experts": 4, "num_experts_per_tok": 2},
 }
 """Options of each family's config. Windows are shorter than the rows of the comparison, so that they matter."""
@@ -86,11 +82,12 @@ def make_eager_model(config: PreTrainedConfig) -> PreTrainedModel:
 def bind(outlined: Outline, eager: PreTrainedModel, regions: Mapping[str, Any] | None = None) -> Model:
     """Return a runnable model of the outline with the eager model's weights; regions run uncompiled unless given."""
     weights = {**dict(eager.named_parameters()), **dict(eager.named_buffers())}
-    modules = {name: _as_region(graph.to_module(torch.device("cpu"))) for name, graph in outlined.regions.items()}
+    modules = {name: as_region(graph.to_module(torch.device("cpu"))) for name, graph in outlined.regions.items()}
     return Model(outlined.program, regions or modules, weights)
 
 
-def _as_region(module: Callable[..., Sequence[Tensor]]) -> Callable[[list[Tensor]], Sequence[Tensor]]:
+def as_region(module: Callable[..., Sequence[Tensor]]) -> Callable[[list[Tensor]], Sequence[Tensor]]:
+    """Return a module as the runtime calls regions: with one list."""
     return lambda inputs: module(*inputs)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.core_model_loading import build_glob_alternation
 
 from maxbuild.errors import UnsupportedModel
 from maxbuild.models.attention import IMPLEMENTATION
@@ -33,7 +34,7 @@ def read_config(folder: Path, *, trust_remote_code: bool) -> PreTrainedConfig:
         raise UnsupportedModel("config.json names no `model_type`, so the architecture is unknown")
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
-    except (ValueError, KeyError, TypeError, OSError, ImportError) as error:
+    except Exception as error:  # transformers raises whatever a wrong value leads to
         raise UnsupportedModel(
             f"config.json describes no architecture that transformers knows (`model_type`: `{model_type}`)",
             causes=[str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__],
@@ -82,15 +83,35 @@ def build_model(
                 attn_implementation=IMPLEMENTATION,
                 trust_remote_code=trust_remote_code,
             )
-    except (ValueError, KeyError, ImportError, AttributeError, NotImplementedError) as error:
+    except Exception as error:  # transformers raises whatever a wrong value leads to
         raise UnsupportedModel(
             f"transformers makes no causal language model of model type `{config.model_type}`",
             causes=[str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__],
         ) from error
+    _keep_in_float32(model, dtype)
     use_expert_operator(model)
     pin_rotary_frequencies(model, max_length)
     model.eval()
     return model
+
+
+def _keep_in_float32(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Keep what a model's authors keep in float32 whatever the rest is in, as `from_pretrained` does.
+
+    `from_config` does not: a router's bias rounded to bfloat16 picks other experts.
+    """
+    plan = model._get_dtype_plan(dtype)
+    if not plan:
+        return
+    names, _, _ = build_glob_alternation(list(plan))
+    for name in model.state_dict():
+        if names.search(name):
+            owner, _, local = name.rpartition(".")
+            module = model.get_submodule(owner)
+            if local in module._buffers:
+                module._buffers[local] = module.get_buffer(local).float()
+            else:
+                module._parameters[local] = torch.nn.Parameter(module.get_parameter(local).float())
 
 
 def build_model_with_buffers(

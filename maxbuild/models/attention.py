@@ -25,15 +25,18 @@ IMPLEMENTATION = "maxbuild"
 # Keyword arguments that models pass to an attention function and that carry nothing it needs: positions reach the
 # operator by another way, dropout is zero in inference, and the rest only steers what a forward pass returns.
 _IGNORED_ARGUMENTS = frozenset(
-    {"dropout", "position_ids", "cache_position", "use_cache", "output_attentions", "output_router_logits", "is_causal"}
+    {"dropout", "position_ids", "cache_position", "use_cache", "output_attentions", "output_router_logits"}
 )
 
 
 @dataclass(frozen=True, slots=True)
 class MaskRule:
-    """Which keys a query sees: those at its own position and before, at most `window` of them (0: all)."""
+    """Which keys a query sees: those at its own position and before, at most `window` of them (0: all).
 
-    window: int = 0
+    window None: the model makes a sliding mask without a window. Some always make it, and use it in no layer.
+    """
+
+    window: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ def _attention_function(
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
+    is_causal: bool | None = None,
     **arguments: object,
 ) -> tuple[Tensor, None]:
     """Speak transformers' attention interface: check the call, then hand it to the current handler."""
@@ -87,10 +91,15 @@ def _attention_function(
             f"`{type(module).__name__}` builds its own attention mask",
             hint="only causal and sliding-window attention masks made by transformers' mask functions can be outlined",
         )
-    if sliding_window is not None and attention_mask.window not in (0, sliding_window):
+    window = attention_mask.window
+    if window is None:
+        raise UnsupportedModel(f"`{type(module).__name__}` slides, but the config has no `sliding_window`")
+    if sliding_window and window not in (0, sliding_window):
         raise UnsupportedModel(
-            f"`{type(module).__name__}` asks for a window of {sliding_window}, its mask has {attention_mask.window}"
+            f"`{type(module).__name__}` asks for a window of {sliding_window}, its mask has {window}"
         )
+    if is_causal is False:
+        raise UnsupportedModel(f"`{type(module).__name__}` attends in both directions")
     unknown = sorted(name for name, value in arguments.items() if value is not None and name not in _IGNORED_ARGUMENTS)
     if unknown:
         raise UnsupportedModel(f"`{type(module).__name__}` passes `{unknown[0]}` to attention, which is not supported")
@@ -99,7 +108,7 @@ def _attention_function(
         key,
         value,
         scale=query.shape[-1] ** -0.5 if scaling is None else float(scaling),
-        window=attention_mask.window,
+        window=window,
         softcap=float(softcap or 0.0),
         sinks=s_aux,
     )
@@ -109,20 +118,21 @@ def _attention_function(
 ALL_ATTENTION_FUNCTIONS.register(IMPLEMENTATION, _attention_function)
 
 
-def _causal(config: PreTrainedConfig, *_: object, **arguments: object) -> MaskRule:  # noqa: ARG001
-    _refuse_custom_masks(arguments)
+def _causal(config: PreTrainedConfig, *_: object, **arguments: object) -> MaskRule:
+    _refuse_other_masks(config, arguments)
     return MaskRule()
 
 
 def _sliding(config: PreTrainedConfig, *_: object, **arguments: object) -> MaskRule:
-    _refuse_custom_masks(arguments)
+    _refuse_other_masks(config, arguments)
     window = getattr(config, "sliding_window", None)
-    if not isinstance(window, int) or window < 1:
-        raise UnsupportedModel("a sliding-window mask is asked for, but the config has no `sliding_window`")
-    return MaskRule(window)
+    return MaskRule(window if isinstance(window, int) and window > 0 else None)
 
 
-def _refuse_custom_masks(arguments: Mapping[str, object]) -> None:
+def _refuse_other_masks(config: PreTrainedConfig, arguments: Mapping[str, object]) -> None:
+    # transformers' causal masks become bidirectional ones for a config that says so.
+    if not getattr(config, "is_causal", True):
+        raise UnsupportedModel("bidirectional attention masks cannot be outlined")
     for name in ("or_mask_function", "and_mask_function", "block_sequence_ids"):
         if arguments.get(name) is not None:
             raise UnsupportedModel(f"the model's attention mask is not plainly causal (it uses `{name}`)")

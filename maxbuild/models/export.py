@@ -73,6 +73,7 @@ def export_graph(
     placeholders = [node for node in exported.graph.nodes if node.op == "placeholder"]
     if len(placeholders) != len(specs):
         raise UnsupportedModel("the model's code makes constant tensors while it runs, which a trace cannot keep")
+    _refuse_fixed_dimensions(placeholders, specs)
     symbols = {
         str(size.node.expr): name
         for node, spec in zip(placeholders, specs, strict=True)
@@ -80,6 +81,13 @@ def export_graph(
         if isinstance(size, torch.SymInt) and isinstance(name, str)
     }
     return exported.graph, placeholders, symbols
+
+
+def _refuse_fixed_dimensions(placeholders: Sequence[fx.Node], specs: Sequence[InputSpec]) -> None:
+    for node, spec in zip(placeholders, specs, strict=True):
+        for size, wanted in zip(node.meta["val"].shape, spec.shape, strict=True):
+            if isinstance(wanted, str) and isinstance(size, int):
+                raise UnsupportedModel(f"the model's code works for one size of `{wanted}` alone")
 
 
 def shape_of(node: fx.Node, symbols: Mapping[str, str]) -> Shape:

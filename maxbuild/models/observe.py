@@ -90,6 +90,7 @@ def observe_blocks(model: PreTrainedModel) -> list[BlockCall]:
     Raise UnsupportedModel where blocks do not run once each in order, do not turn a hidden state into one of the same
     shape, or where attention happens outside of them.
     """
+    _refuse_padded_positions(model)
     observer = _Observer(model)
     try:
         with torch.no_grad(), observer, masks_as_rules(model), answered_by(observer.record):
@@ -105,6 +106,13 @@ def observe_blocks(model: PreTrainedModel) -> list[BlockCall]:
     if observer.finished != observer.calls:
         raise UnsupportedModel(f"`{type(model).__name__}` does not run its decoder layers once each, in order")
     return observer.calls
+
+
+def _refuse_padded_positions(model: PreTrainedModel) -> None:
+    """Raise UnsupportedModel where position embeddings count around padding, as RoBERTa's do: programs count from 0."""
+    for name, module in model.named_modules():
+        if "position" in name and getattr(module, "padding_idx", None) is not None:
+            raise UnsupportedModel(f"`{name}` numbers positions around padding tokens, which is not supported")
 
 
 class _Observer:

@@ -223,6 +223,8 @@ class _Outliner:
         return _Kind(name, region, tuple(used))
 
     def _block_step(self, node: fx.Node, call: BlockCall, kind: _Kind) -> Step:
+        if any(value in self._weight_nodes for value in node.args[1]):  # type: ignore[union-attr]
+            raise UnsupportedModel(f"layer `{call.name}` is called with a weight, which is not supported")
         values = [*(self._value_names[value] for value in node.args[1]), _POSITIONS, _KEY_POSITIONS]  # type: ignore[union-attr,index]
         caches = cache_names(call)
         weights = [name for name, _ in self._weights.of(call.module).values()]

@@ -40,10 +40,8 @@ class Piece:
         """Return the piece with its nodes in the order in which its outputs need them.
 
         The order in which a model computes independent things may be that of a set, which changes from process to
-        process; the order in which they are used does not. A piece with effects stays as it was traced.
+        process; the order in which they are used does not.
         """
-        if any(has_effect(node) for node in self.nodes):
-            return self
         own, ordered = set(self.nodes), dict[fx.Node, None]()
 
         def visit(node: fx.Node) -> None:
@@ -70,6 +68,8 @@ def cut_into_pieces(graph: fx.Graph, blocks: int) -> list[Piece]:
     for node in graph.nodes:
         if node.op == "get_attr":
             raise UnsupportedModel("the model's code makes constant tensors while it runs, which a trace cannot keep")
+        if has_effect(node):
+            raise UnsupportedModel(f"the code around the decoder layers changes a tensor in place (`{node.target}`)")
         level[node] = max((level[value] for value in node.all_input_nodes), default=0)
         if node in ends:
             level[node] = ends.index(node) + 1

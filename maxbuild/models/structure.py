@@ -101,7 +101,8 @@ def watch_indices(block: nn.Module) -> tuple[WatchedIndex, ...]:
 
 def describe_structure(block: nn.Module) -> Hashable:
     """Return a value that is equal for two blocks (of one model, in one process) only if their code paths are."""
-    return tuple(_describe_module(name, module) for name, module in block.named_modules())
+    own = tuple(name for name, _ in [*block.named_parameters(), *block.named_buffers()])  # a tied tensor once
+    return (own, *(_describe_module(name, module) for name, module in block.named_modules()))
 
 
 def _describe_module(name: str, module: nn.Module) -> Hashable:
@@ -137,19 +138,14 @@ def _describe(value: Any) -> Hashable:
             return ("mapping", *((str(key), _describe(item)) for key, item in sorted(value.items(), key=_by_name)))
         case functools.partial():
             return ("partial", _describe(value.func), _describe(value.args), _describe(value.keywords))
-        case types.MethodType():
-            return ("method", value.__func__.__qualname__, _describe_owner(value.__self__))
         case types.FunctionType() if value.__closure__ is None:
-            return ("function", _qualified_name(value))
+            # Not by name: two lambdas of one line, or one with two defaults, are called alike.
+            return ("function", value.__code__, _describe(value.__defaults__), _describe(value.__kwdefaults__))
         case types.BuiltinFunctionType() | type():
             return ("function", _qualified_name(value))
         case _:
             # A config object that the layers share is the same object; anything else unknown makes them differ.
             return ("object", id(value))
-
-
-def _describe_owner(owner: object) -> Hashable:
-    return "module" if isinstance(owner, nn.Module) else ("object", id(owner))
 
 
 def _qualified_name(value: Any) -> str:

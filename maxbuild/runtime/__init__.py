@@ -82,5 +82,5 @@ def load_package(folder: Path, *, check_digests: bool = True, leave_out: Collect
         check_files(folder, header)
     from maxbuild.runtime.model import Model  # noqa: PLC0415 - imports torch, after all that can refuse has done so
 
-    models = {role: Model.load(folder, e) for role, e in header.components.items() if role not in leave_out}
+    models = {role: Model.load(folder, header, role) for role in header.components if role not in leave_out}
     return LoadedPackage(header, models, folder)

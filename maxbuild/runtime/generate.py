@@ -6,6 +6,7 @@ that place, so a seed gives the same text with and without a draft, up to roundi
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,10 @@ _PREFILL_CHUNK = 512
 """Tokens of a prompt that run at once; bounds the memory of a long prompt's attention scores."""
 
 
+_LEAST_TEMPERATURE = 1e-5
+"""Below it, scaled logits overflow; 0 is the limit, and means the likeliest token."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How a token is picked from logits. temperature 0 takes the likeliest; top_k 0 and top_p 1 keep all tokens."""
@@ -31,12 +36,14 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Refuse what means nothing."""
-        if self.temperature < 0:
-            raise UsageError(f"temperature {self.temperature} is below 0")
+        if self.temperature != 0 and not _LEAST_TEMPERATURE <= self.temperature < math.inf:
+            raise UsageError(f"temperature {self.temperature} is neither 0 nor a number from {_LEAST_TEMPERATURE} up")
         if self.top_k < 0:
             raise UsageError(f"top_k {self.top_k} is below 0")
         if not 0 < self.top_p <= 1:
             raise UsageError(f"top_p {self.top_p} is not above 0 and at most 1")
+        if not 0 <= self.seed < 1 << 63:
+            raise UsageError(f"seed {self.seed} is not a number from 0 to 2^63 - 1")
 
 
 @dataclass(slots=True)
@@ -57,7 +64,7 @@ class Statistics:
 
     @property
     def acceptance_rate(self) -> float | None:
-        """Return the share of the draft's tokens that the main model picked too; None without a draft."""
+        """Return the share of the draft's judged tokens that the main model picked too; None without a draft."""
         return self.accepted / self.proposed if self.proposed else None
 
 
@@ -77,10 +84,18 @@ class Picker:
         self._sampling = sampling
         self._random = torch.Generator().manual_seed(sampling.seed)
 
-    def pick(self, logits: Tensor) -> int:
-        """Return a token given its logits (vocabulary,)."""
+    def picks(self, logits: Tensor) -> Iterator[int]:
+        """Yield a token for each row of logits (places, vocabulary); the stream moves only for those taken."""
         if self._sampling.temperature == 0:
-            return int(logits.argmax())
+            yield from logits.argmax(dim=-1).tolist()
+        else:
+            yield from map(self._sample, logits)
+
+    def pick(self, logits: Tensor) -> int:
+        """Return a token given logits (1, vocabulary)."""
+        return next(self.picks(logits))
+
+    def _sample(self, logits: Tensor) -> int:
         scaled = _keep_likely(logits.float() / self._sampling.temperature, self._sampling.top_k, self._sampling.top_p)
         return int(torch.multinomial(torch.softmax(scaled, dim=-1), 1, generator=self._random))
 
@@ -111,8 +126,8 @@ class _Row:
         for start in range(0, len(tokens), _PREFILL_CHUNK):
             chunk = tokens[start : start + _PREFILL_CHUNK]
             count = min(wanted, len(chunk))
-            positions = torch.arange(self.held, self.held + len(chunk))[None]
-            rows = torch.arange(len(chunk) - count, len(chunk))[None]
+            positions = self._model.numbers[None, self.held : self.held + len(chunk)]
+            rows = self._model.numbers[None, len(chunk) - count : len(chunk)]
             self.held += len(chunk)
             logits = self._model.forward(torch.tensor([chunk]), positions, rows, self._caches, self.held)
         assert logits is not None
@@ -175,7 +190,7 @@ def _decode(main: Model, prompt: Sequence[int], length: int, picker: Picker) -> 
     row = _Row(main, length)
     pending = list(prompt)
     while row.held + len(pending) <= length:
-        token = picker.pick(row.advance(pending, 1)[0])
+        token = picker.pick(row.advance(pending, 1))
         yield token
         pending = [token]
 
@@ -197,19 +212,19 @@ def _speculate(
     reach = min(length, draft.program.max_length)
     main_row, draft_row = _Row(main, length), _Row(draft, reach)
     text = list(prompt)
-    text.append(picker.pick(main_row.advance(text, 1)[0]))
+    text.append(picker.pick(main_row.advance(text, 1)))
     yield text[-1]
     while len(text) < length:
-        count = max(0, min(proposals, length - len(text) - 1, reach - len(text)))
+        count = max(0, min(proposals, length - len(text) - 1, reach - len(text), _PREFILL_CHUNK - 1))
         proposed = _propose(draft_row, text, count)
         logits = main_row.advance([text[-1], *proposed], count + 1)
-        statistics.proposed += count
-        for index in range(count + 1):
-            text.append(picker.pick(logits[index]))
-            yield text[-1]
-            if index == count or text[-1] != proposed[index]:
+        for token, proposal in zip(picker.picks(logits), [*proposed, None], strict=True):
+            text.append(token)
+            statistics.proposed += proposal is not None
+            statistics.accepted += token == proposal
+            yield token
+            if token != proposal:
                 break
-            statistics.accepted += 1
         main_row.held = len(text) - 1
         draft_row.held = min(draft_row.held, len(text) - 1)
 
@@ -219,6 +234,6 @@ def _propose(row: _Row, text: Sequence[int], count: int) -> list[int]:
     proposed: list[int] = []
     pending = list(text[row.held :])
     while len(proposed) < count:
-        proposed.append(int(row.advance(pending, 1)[0].argmax()))
+        proposed.append(int(row.advance(pending, 1).argmax()))
         pending = proposed[-1:]
     return proposed

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from maxbuild.errors import PackageError
-from maxbuild.runtime.package import ComponentEntry
+from maxbuild.runtime.package import PackageHeader
 from maxbuild.runtime.program import INPUTS, OUTPUT, Program, Step
 
 WEIGHTS_SCHEMA = "maxbuild.weights.v1"
@@ -72,13 +72,15 @@ class Model:
             _BoundStep(regions[step.region], step, tuple(weights[name] for name in step.weights))
             for step in program.steps
         ]
-        self._arange = torch.arange(program.max_length)
+        self.numbers = torch.arange(program.max_length)
+        """0, 1, 2 … up to the longest row, int64: positions are slices of it."""
 
     @classmethod
-    def load(cls, folder: Path, entry: ComponentEntry) -> Model:
-        """Load a component of the package in `folder`, whose files have been checked."""
+    def load(cls, folder: Path, header: PackageHeader, role: str) -> Model:
+        """Load a component of the package in `folder`, whose files have been checked; PackageError where it cannot."""
+        entry = header.components[role]
         program = Program.from_json(json.loads((folder / entry.program).read_bytes()))
-        weights = read_tensors(folder / entry.weights, program.weights)
+        weights = read_tensors(folder, header, role, program.weights)
         missing = [name for name in program.regions if name not in entry.regions]
         if missing:
             raise PackageError(f"the package has no region `{missing[0]}`")
@@ -103,7 +105,7 @@ class Model:
         input_ids, positions: int64 (batch, sequence). logit_positions: int64 (batch, logits), indices into the
         sequence. keys: how much of the caches attention looks at; more than every position.
         """
-        inputs = (input_ids.contiguous(), positions.contiguous(), logit_positions.contiguous(), self._arange[:keys])
+        inputs = (input_ids.contiguous(), positions.contiguous(), logit_positions.contiguous(), self.numbers[:keys])
         values: dict[str, Tensor] = dict(zip(INPUTS, inputs, strict=True))
         for bound in self._steps:
             step = bound.step
@@ -114,25 +116,28 @@ class Model:
         return values[OUTPUT]
 
 
-def read_tensors(index: Path, names: Iterable[str]) -> dict[str, Tensor]:
-    """Map the named tensors of a weight index from their files, uncopied; PackageError for one it lacks."""
+def read_tensors(
+    folder: Path, header: PackageHeader, role: str, names: Iterable[str] | None = None
+) -> dict[str, Tensor]:
+    """Map the named tensors (default: all) of a component from their files, uncopied.
+
+    Raise PackageError for a tensor that the weight index lacks, and for a file that the header does not list.
+    """
+    index = folder / header.components[role].weights
     document = json.loads(index.read_bytes())
     if document.get("schema") != WEIGHTS_SCHEMA:
         raise PackageError(f"the weight index has schema {document.get('schema')!r}, not {WEIGHTS_SCHEMA!r}")
     places = document["tensors"]
     by_file: dict[str, list[str]] = {}
-    for name in names:
+    for name in places if names is None else names:
         if name not in places:
             raise PackageError(f"the package has no weight `{name}`, which its program names")
-        by_file.setdefault(_file_name(places[name]["file"]), []).append(name)
+        path = f"{role}/weights/{places[name]['file']}"
+        if path not in header.files:
+            raise PackageError(f"the weight index names `{path}`, which the header does not list")
+        by_file.setdefault(path, []).append(name)
     tensors = {}
-    for file, members in by_file.items():
-        with safe_open(index.parent / "weights" / file, framework="pt") as reader:
+    for path, members in by_file.items():
+        with safe_open(folder / path, framework="pt") as reader:
             tensors.update({name: reader.get_tensor(places[name]["tensor"]) for name in members})
     return tensors
-
-
-def _file_name(text: str) -> str:
-    if text != Path(text).name:
-        raise PackageError(f"the weight index names `{text}`, which is no plain file name")
-    return text

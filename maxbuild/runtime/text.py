@@ -23,12 +23,18 @@ class Text:
             raise PackageError(
                 "the package has no tokenizer.json", hint="the model's folder must hold one when it is built"
             )
-        self._documents = {
-            name: json.loads((folder / path).read_bytes())
-            for name, path in entry.files.items()
-            if name.endswith(".json")
-        }
-        self._tokenizer = Tokenizer.from_file(str(folder / entry.files["tokenizer.json"]))
+        try:
+            self._documents = {
+                name: json.loads((folder / path).read_bytes())
+                for name, path in entry.files.items()
+                if name.endswith(".json")
+            }
+            self._tokenizer = Tokenizer.from_file(str(folder / entry.files["tokenizer.json"]))
+        except Exception as error:  # the tokenizers library raises nothing narrower
+            raise PackageError("the package's tokenizer files cannot be read", causes=[str(error)]) from error
+        # A fine-tune often leaves its own settings in the file; a prompt is neither cut nor padded for that.
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
         self._template = self._chat_template(folder, entry)
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 
 from maxbuild.engine import Job
 from maxbuild.errors import TaskFailed
-from maxbuild.targets.environment import clear_environment, use_folder
+from maxbuild.targets.environment import clear_environment, compiler_command, use_folder
 
 ARTIFACT = "artifact"
 
@@ -35,9 +35,10 @@ def run(job: Job) -> Mapping[str, Path]:
 
 
 def _require_compiler() -> None:
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
+    if compiler_command() is None:
         raise TaskFailed(
-            f"no C++ compiler: `{compiler}` is not on the PATH",
+            f"no C++ compiler: `{os.environ.get('CXX') or 'g++'}` is not on the PATH",
             hint="install one (Debian, Ubuntu: `apt-get install g++`; Fedora: `dnf install gcc-c++`), or set CXX",
         )
+    if shutil.which("strip") is None:
+        raise TaskFailed("`strip` is not on the PATH", hint="install binutils, which the C++ compiler needs too")

@@ -54,7 +54,11 @@ def compile_region(graph: RegionGraph, target: Target, output: Path, scratch: Pa
             )
             aoti_compile_and_package(exported, package_path=str(archive), inductor_configs=options)
         inductor.rewrite_archive(archive, output, scratch)
+    except OSError:
+        raise  # a full disk is the engine's to tell
     except Exception as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise TaskFailed(
             f"could not compile a region for `{target.spelling}`",

@@ -6,9 +6,11 @@ Invariant: this module imports nothing of torch, so that it can run before torch
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 from pathlib import Path
 
-# Variables by which a user, or a session before this one, could change what is compiled without changing any key.
+# Variables by which a user, or a shell's profile, could change what is compiled without changing any key.
 _STEERING = ("TORCHINDUCTOR_", "AOT_INDUCTOR_", "TORCH_COMPILE_", "INDUCTOR_", "ATEN_CPU_CAPABILITY")
 _STEERING_COMPILERS = frozenset(
     {"CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX", "CFLAGS"}
@@ -26,3 +28,10 @@ def clear_environment() -> None:
 def use_folder(folder: Path) -> None:
     """Let Inductor keep sources, objects and kernels in `folder`; call it before torch is imported."""
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+
+
+def compiler_command() -> tuple[str, ...] | None:
+    """Return the C++ compiler as `CXX` spells it (`ccache g++`, say; default `g++`), or None where it is not there."""
+    words = shlex.split(os.environ.get("CXX") or "g++")
+    found = shutil.which(words[0])
+    return None if found is None else (found, *words[1:])

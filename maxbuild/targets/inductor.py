@@ -7,7 +7,6 @@ instructions, and leaves paths, random ids and its own sources in what it writes
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 
 from maxbuild.models import operators  # noqa: F401 - registers what the options below name
+from maxbuild.targets.environment import compiler_command
 from maxbuild.targets.spelling import Target
 
 # The vectors that code for each level may use, by Inductor's names; below v3 it has none to offer.
@@ -78,11 +78,14 @@ def compiler_without_paths(folder: Path) -> Path:
     Checks in the code quote the file they stand in: torch's headers lie where the environment is, and Inductor names
     its own sources by hashes of command lines.
     """
-    real = shutil.which(os.environ.get("CXX", "g++")) or "g++"
-    front = folder / "bin" / Path(real).name
+    command = compiler_command()
+    assert command is not None
+    # Inductor tells compilers apart by name.
+    name = next(Path(word).name for word in reversed(command) if not word.startswith("-"))
+    front = folder / "bin" / name
     front.parent.mkdir(parents=True)
     flags = ["-Wno-builtin-macro-redefined", '-D__FILE__="region.cpp"', f"-ffile-prefix-map={folder}=."]
-    front.write_text(f'#!/bin/sh\nexec {shlex.join([real, *flags])} "$@"\n')
+    front.write_text(f'#!/bin/sh\nexec {shlex.join([*command, *flags])} "$@"\n')
     front.chmod(0o755)
     return front
 

@@ -11,10 +11,11 @@ import hashlib
 import importlib.metadata
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+
+from maxbuild.targets.environment import compiler_command
 
 # `os.path` throughout: this runs at every start, and `Path` is several times as slow.
 _ROOT = os.path.dirname(os.path.dirname(__file__))
@@ -47,12 +48,11 @@ def _library_version(name: str) -> str:
 @functools.cache
 def compiler_version() -> str:
     """Return the C++ compiler's name and version; `none` where there is no compiler."""
-    compiler = os.environ.get("CXX", "g++")
-    path = shutil.which(compiler)
-    if path is None:
+    command = compiler_command()
+    if command is None:
         return "none"
     try:
-        answer = subprocess.run([path, "--version"], capture_output=True, text=True, check=True, timeout=20)
+        answer = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError):
         return "none"
     return answer.stdout.partition("\n")[0].strip()

@@ -6,6 +6,7 @@ holds as it is wanted is never copied.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,10 +36,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The tensors that a model computes with: parameters and buffers, each under its one name, and its other names."""
+    """The tensors that a model computes with, each under its one name; which of them checkpoints hold; other names."""
 
     tensors: Mapping[str, Tensor]
-    parameters: frozenset[str]
+    stored: frozenset[str]
     aliases: Mapping[str, str]
 
     @classmethod
@@ -46,14 +47,15 @@ class Wanted:
         """Collect them from a model whose buffers have values and whose parameters need none."""
         first: dict[int, str] = {}
         tensors, aliases = {}, {}
-        parameters = list(model.named_parameters(remove_duplicate=False))
-        for name, tensor in [*parameters, *model.named_buffers(remove_duplicate=False)]:
+        named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+        for name, tensor in named:
             original = first.setdefault(id(tensor), name)
             if original == name:
                 tensors[name] = tensor
             else:
                 aliases[name] = original
-        return cls(tensors, frozenset(name for name, _ in parameters if name in tensors), aliases)
+        # What a state dict holds, a checkpoint holds: parameters, and the buffers that are persistent.
+        return cls(tensors, frozenset(model.state_dict()) & tensors.keys(), aliases)
 
 
 def pack(
@@ -62,23 +64,27 @@ def pack(
     """Find or make every tensor that `model` computes with.
 
     model: parameters of no value, buffers with theirs. files: the weight files by name. folder: holds config.json and
-    the weight files, for transformers to load from where names do not match. output: a folder for new files.
+    the weight files, for transformers to load from where names do not match (an index is written into it). output: a
+    folder for new files.
     Return the place of each tensor, and the files that places name. Raise WeightsError where tensors are missing, too
     many, or of another shape.
     """
     wanted = Wanted.of(model)
     stored = _read_headers(files)
+    _refuse_untied(wanted, stored, files)
     if _needs_conversion(model, wanted, stored):
-        tensors: Iterator[tuple[str, Tensor]] = _converted(model, wanted, folder, trust_remote_code=trust_remote_code)
+        tensors: Iterator[tuple[str, Tensor]] = _converted(
+            model, wanted, stored, folder, trust_remote_code=trust_remote_code
+        )
         places: dict[str, Place] = {}
     else:
         _check_shapes(wanted, stored)
         places = {
             name: Place(stored[name][0], name)
-            for name in wanted.parameters
+            for name in wanted.stored
             if stored[name][1].dtype == dtype_name(wanted.tensors[name].dtype)
         }
-        tensors = _cast(wanted, [name for name in sorted(wanted.parameters) if name not in places], files, stored)
+        tensors = _cast(wanted, [name for name in sorted(wanted.stored) if name not in places], files, stored)
     used = {place.file: files[place.file] for place in places.values()}
     for name, place, path in _write(tensors, output, "packed"):
         places[name], used[place.file] = place, path
@@ -102,7 +108,7 @@ def _needs_conversion(model: PreTrainedModel, wanted: Wanted, stored: Mapping[st
     known = wanted.tensors.keys() | wanted.aliases.keys()
     return (
         bool(get_checkpoint_conversion_mapping(model.config.model_type))
-        or not wanted.parameters <= stored.keys()
+        or not wanted.stored <= stored.keys()
         or not stored.keys() <= known
     )
 
@@ -110,7 +116,7 @@ def _needs_conversion(model: PreTrainedModel, wanted: Wanted, stored: Mapping[st
 def _check_shapes(wanted: Wanted, stored: Mapping[str, tuple[str, StoredTensor]]) -> None:
     wrong = [
         f"`{name}` has shape {list(stored[name][1].shape)}, the config makes it {list(wanted.tensors[name].shape)}"
-        for name in sorted(wanted.parameters)
+        for name in sorted(wanted.stored)
         if stored[name][1].shape != tuple(wanted.tensors[name].shape)
     ]
     if wrong:
@@ -127,10 +133,41 @@ def _cast(
                 yield name, reader.get_tensor(name).to(wanted.tensors[name].dtype)
 
 
+def _refuse_untied(wanted: Wanted, stored: Mapping[str, tuple[str, StoredTensor]], files: Mapping[str, Path]) -> None:
+    """Raise WeightsError where tensors that config.json ties are stored with different bytes: which one is meant?"""
+    for alias, original in wanted.aliases.items():
+        if alias in stored and original in stored and _bytes(stored[alias], files) != _bytes(stored[original], files):
+            raise WeightsError(
+                f"config.json ties `{alias}` to `{original}`, but the weight files hold two different tensors",
+                hint="if both are meant, set `tie_word_embeddings` to false in config.json",
+            )
+
+
+def _bytes(place: tuple[str, StoredTensor], files: Mapping[str, Path]) -> bytes:
+    file, tensor = place
+    with files[file].open("rb") as reader:
+        reader.seek(tensor.start)
+        return reader.read(tensor.end - tensor.start)
+
+
+def _write_index(stored: Mapping[str, tuple[str, StoredTensor]], folder: Path) -> None:
+    """Write the index by which transformers finds tensors in files that are not one `model.safetensors`."""
+    if not (folder / "model.safetensors").exists():
+        weight_map = {name: file for name, (file, _) in stored.items()}
+        index = {"metadata": {}, "weight_map": weight_map}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
 def _converted(
-    model: PreTrainedModel, wanted: Wanted, folder: Path, *, trust_remote_code: bool
+    model: PreTrainedModel,
+    wanted: Wanted,
+    stored: Mapping[str, tuple[str, StoredTensor]],
+    folder: Path,
+    *,
+    trust_remote_code: bool,
 ) -> Iterator[tuple[str, Tensor]]:
     """Let transformers load the checkpoint in its own way, and take the tensors from the model that it makes."""
+    _write_index(stored, folder)
     try:
         loading: Any = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -147,7 +184,7 @@ def _converted(
     loaded, report = loading
     _check_report(report)
     state = {**dict(loaded.named_parameters()), **dict(loaded.named_buffers())}
-    for name in sorted(wanted.parameters):
+    for name in sorted(wanted.stored):
         yield name, state[name].detach().to(wanted.tensors[name].dtype)
 
 

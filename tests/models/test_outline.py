@@ -117,6 +117,8 @@ def test_trace_holds_one_attention_operator_per_layer_and_no_device() -> None:
         ("mamba", {"hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 256}, "attention"),
         ("bloom", {"hidden_size": 64, "n_layer": 2, "n_head": 4, "vocab_size": 256}, "attention, masks"),
         ("llama4_text", {"hidden_size": 64, "num_hidden_layers": 4, "vocab_size": 256}, "chunked"),
+        ("llama", {"hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 256, "is_causal": False}, "bidirectional"),
+        ("roberta", {"hidden_size": 48, "num_hidden_layers": 2, "vocab_size": 256, "is_decoder": True}, "padding"),
         ("t5", {"d_model": 64, "num_layers": 2, "vocab_size": 256}, "no causal language model"),
     ],
 )

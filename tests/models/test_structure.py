@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from types import SimpleNamespace
 
 import torch
@@ -51,7 +52,7 @@ def test_an_object_of_its_own_makes_a_kind() -> None:
     """What cannot be compared counts as different: sharing is never a guess."""
     model = llama()
     model.model.layers[3].extra = SimpleNamespace(value=1)
-    assert kinds(model)[3] != kinds(llama())[3]
+    assert kinds(model) == ["decoder.full.1", "decoder.full.1", "decoder.full.1", "decoder.full.2"]
 
 
 def test_a_layer_that_reads_its_number_is_no_ones_equal() -> None:
@@ -88,8 +89,32 @@ def test_a_watched_index_notices_every_use() -> None:
         assert index.seen
 
 
-def test_structure_is_the_same_for_two_makings() -> None:
-    """Two layers of one model that were made alike have equal structure."""
-    first, second, *_ = llama().model.layers
-    observe_blocks(llama())
-    assert describe_structure(first.mlp) == describe_structure(second.mlp)
+def test_functions_are_told_apart_by_their_code() -> None:
+    """Functions of one name differ where their code or their defaults do; the very same function is equal."""
+
+    def choose(*, double: bool) -> Callable[[int], int]:
+        return (lambda x: x * 2) if double else (lambda x: x)
+
+    def scale(by: int) -> Callable[[int], int]:
+        return lambda x, s=by: x * s
+
+    def structure(function: Callable[[int], int]) -> Hashable:
+        block = nn.Module()
+        block.activation = function
+        return describe_structure(block)
+
+    assert structure(choose(double=True)) != structure(choose(double=False))
+    assert structure(scale(1)) != structure(scale(2))
+    assert structure(choose(double=True)) == structure(choose(double=True))
+
+
+def test_a_weight_tied_inside_a_block_makes_a_kind() -> None:
+    """Two blocks of equal shapes differ where one uses one tensor twice."""
+
+    def block(*, tied: bool) -> nn.Module:
+        made = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+        if tied:
+            made[1].weight = made[0].weight
+        return made
+
+    assert describe_structure(block(tied=True)) != describe_structure(block(tied=False))

@@ -94,6 +94,14 @@ def test_a_config_that_is_none(model: Path, tmp_path: Path, content: bytes, says
         run_trace(model, tmp_path / "trace")
 
 
+@pytest.mark.parametrize("change", [{"hidden_size": "abc"}, {"num_attention_heads": 0}])
+def test_a_config_with_impossible_values(model: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    """Whatever a wrong value leads to inside transformers, it is told as the model's fault."""
+    edit_config(model, **change)
+    with pytest.raises(UnsupportedModel):
+        run_trace(model, tmp_path / "trace")
+
+
 def test_repository_code_without_trust(model: Path, tmp_path: Path) -> None:
     """Code that comes with a model runs only where the manifest says so."""
     edit_config(model, auto_map={"AutoConfig": "configuration_evil.Evil"}, model_type="evil")
