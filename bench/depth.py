@@ -1,8 +1,8 @@
 """depth: compile seconds against depth, with one region per kind of block and with the whole model as one region.
 
-Each figure is the time that `warm` takes for the compiles of one model, each in a fresh process, as many at once as there
-are CPUs (`--jobs`), into a store that was empty before; the sum over the processes stands beside it. Both ways go through
-the same AOTInductor; the one differs from the other by `use_subgraphs` alone.
+Each figure is the time that `warm` takes for the compiles of one model, each in a fresh process, as many at once as
+there are CPUs (`--jobs`), into a store that was empty before; the sum over the processes stands beside it. Both ways go
+through the same AOTInductor; the one differs from the other by `use_subgraphs` alone.
 """
 
 from __future__ import annotations
