@@ -10,12 +10,12 @@ import os
 import re
 import secrets
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import Final, Self, TypeAlias
+from typing import Final, Self
 
 from maxbuild.errors import StoreError, UsageError
 from maxbuild.manifest import HubRepository, Manifest, ModelConfig
@@ -29,9 +29,6 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GIT_OID = re.compile(r"[0-9a-f]{40}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
-
-ListRepository: TypeAlias = "Callable[[str, str], LockedRepository]"
-"""Asks a hub for the repository of that name at that revision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,28 +204,6 @@ def missing(manifest: Manifest, lock: Lock | None) -> tuple[tuple[str, str], ...
     }
     locked = {name for name, repository in known.items() if not repository.partial}
     return tuple(pair for pair in wanted if lock_name(*pair) not in locked)
-
-
-def resolve(manifest: Manifest, lock: Lock | None, *, list_repository: ListRepository | None = None) -> Lock:
-    """Return `lock` with every hub repository of `manifest` in it; what is in it already stays.
-
-    `list_repository` asks the hub, by default the one that the environment names. Nothing is asked, and no network
-    library imported, where nothing is missing. Raises MaxbuildError when the hub has no answer.
-    """
-    repositories = dict(lock.repositories) if lock else {}
-    for repo_id, revision in missing(manifest, lock):
-        name = lock_name(repo_id, revision)
-        known = repositories.get(name)
-        ask = list_repository or _hub()
-        repositories[name] = replace(ask(repo_id, known.commit if known else revision), revision=revision)
-    return Lock(repositories)
-
-
-def _hub() -> ListRepository:
-    # Imported here: it costs a network library, which a run with everything locked has no use for.
-    from maxbuild.hub import list_repository  # noqa: PLC0415
-
-    return list_repository
 
 
 def _revision_of(model: ModelConfig) -> str:

@@ -67,7 +67,8 @@ def make_plan(manifest: Manifest, *, pin: bool = True) -> ManifestPlan:
 def _locked(manifest: Manifest, *, pin: bool) -> Lock | None:
     if not any(isinstance(config.source, HubRepository) for config in manifest.models.values()):
         return None
-    from maxbuild.lock import lock_path, read_lock, resolve, write_lock  # noqa: PLC0415 - local models have no lock
+    from maxbuild.lock import lock_path, read_lock, write_lock  # noqa: PLC0415 - local models have no lock
+    from maxbuild.resolve import resolve  # noqa: PLC0415
 
     path = lock_path(manifest.path)
     known = read_lock(path)

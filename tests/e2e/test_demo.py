@@ -205,7 +205,8 @@ def test_loading_a_package_imports_nothing_of_the_build_side(demo_package: Path,
         "banned = {'typer', 'networkx', 'transformers', 'diskcache', 'yaml', 'pydantic', 'rich', 'huggingface_hub'};"
         "found = banned & set(sys.modules); assert not found, found;"
         "ours = [m for m in sys.modules if m.startswith('maxbuild.')"
-        " and not m.startswith(('maxbuild.runtime', 'maxbuild.errors', 'maxbuild.layout', 'maxbuild.targets'))]; assert not ours, ours"
+        " and not m.startswith(('maxbuild.runtime', 'maxbuild.errors', 'maxbuild.layout', 'maxbuild.targets'))];"
+        "assert not ours, ours"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(demo_package)], capture_output=True, text=True, check=False, cwd=space.folder

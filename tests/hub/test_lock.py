@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from maxbuild.errors import UsageError, render
-from maxbuild.lock import Lock, LockedFile, LockedRepository, lock_path, read_lock, resolve, write_lock
+from maxbuild.lock import Lock, LockedFile, LockedRepository, lock_path, read_lock, write_lock
 from maxbuild.manifest import Manifest
+from maxbuild.resolve import resolve
 
 COMMIT, OTHER = "a" * 40, "b" * 40
 FILES = (

@@ -14,8 +14,9 @@ from huggingface_hub import constants, snapshot_download
 from server import Hub, Refusal, git_oid, sha256
 
 from maxbuild.errors import MaxbuildError, UsageError, render
-from maxbuild.lock import Lock, read_lock, resolve, write_lock
+from maxbuild.lock import Lock, read_lock, write_lock
 from maxbuild.manifest import Manifest
+from maxbuild.resolve import resolve
 
 WriteManifest = Callable[..., Manifest]
 
@@ -64,6 +65,7 @@ def test_what_is_locked_imports_no_network_library(hub: Hub, tmp_path: Path, wri
     write_lock(tmp_path / "gemma.lock", resolve(manifest, None))
     program = (
         "import sys, pathlib; from maxbuild.lock import *; from maxbuild.manifest import load_manifest\n"
+        "from maxbuild.resolve import resolve\n"
         "from maxbuild.steps.download import download_task\n"
         "manifest = load_manifest(pathlib.Path(sys.argv[1]))\n"
         "lock = resolve(manifest, read_lock(lock_path(manifest.path)))\n"
