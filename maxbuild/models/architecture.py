@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, dynamic_module_utils
 from transformers.core_model_loading import build_glob_alternation
 
 from maxbuild.errors import UnsupportedModel
@@ -19,6 +19,14 @@ from maxbuild.models.experts import use_expert_operator
 
 ENCODINGS: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """The weight encodings that need no packing: stored so and computed so."""
+
+
+def keep_repository_code_in(folder: Path) -> None:
+    """Let transformers import trusted repository code from `folder`, for this process.
+
+    Otherwise it does so from one folder for all of the user's models, where code of an earlier revision may lie.
+    """
+    dynamic_module_utils.HF_MODULES_CACHE = str(folder)  # type: ignore[attr-defined]
 
 
 def read_config(folder: Path, *, trust_remote_code: bool) -> PreTrainedConfig:

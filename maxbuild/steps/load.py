@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from maxbuild.engine import JSON, Job, canonical_json
-from maxbuild.models.architecture import ENCODINGS, build_model_with_buffers, encoding_of, read_config
+from maxbuild.models.architecture import (
+    ENCODINGS,
+    build_model_with_buffers,
+    encoding_of,
+    keep_repository_code_in,
+    read_config,
+)
 from maxbuild.steps.folder import WEIGHTS, lay_out, under
 from maxbuild.weights.packing import pack
 
@@ -23,6 +29,7 @@ def run(job: Job) -> Mapping[str, Path]:
     """
     params: Mapping[str, Any] = job.params
     trusted = bool(params["trust_remote_code"])
+    keep_repository_code_in(job.scratch / "modules")
     folder = lay_out(job.inputs, job.scratch / "model")
     config = read_config(folder, trust_remote_code=trusted)
     encoding = encoding_of(config, params["encoding"])

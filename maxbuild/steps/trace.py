@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from maxbuild.engine import Job, canonical_json
-from maxbuild.models.architecture import ENCODINGS, build_model, encoding_of, max_length_of, read_config
+from maxbuild.models.architecture import (
+    ENCODINGS,
+    build_model,
+    encoding_of,
+    keep_repository_code_in,
+    max_length_of,
+    read_config,
+)
 from maxbuild.models.outline import outline
 from maxbuild.steps.folder import lay_out
 
@@ -23,6 +30,7 @@ def run(job: Job) -> Mapping[str, Path]:
     """
     params: Mapping[str, Any] = job.params
     trusted = bool(params["trust_remote_code"])
+    keep_repository_code_in(job.scratch / "modules")
     config = read_config(lay_out(job.inputs, job.scratch / "model"), trust_remote_code=trusted)
     dtype = ENCODINGS[encoding_of(config, params["encoding"])]
     max_length = max_length_of(config, params["max_length"])

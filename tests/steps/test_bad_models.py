@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +185,24 @@ def test_errors_of_steps_survive_the_way_to_another_process(model: Path, tmp_pat
     with pytest.raises(MaxbuildError) as caught:
         run_load(model, tmp_path / "load")
     assert render(from_json(caught.value.to_json())) == render(caught.value)
+
+
+def test_trusted_repository_code_is_used(model: Path, tmp_path: Path) -> None:
+    """With `trust_remote_code` the repository's own classes are traced, from the files that the task was given."""
+    (model / "configuration_own.py").write_text(
+        "from transformers import LlamaConfig\n\n\nclass OwnConfig(LlamaConfig):\n    model_type = 'own_llama'\n"
+    )
+    (model / "modeling_own.py").write_text(
+        "from transformers import LlamaForCausalLM\n\nfrom .configuration_own import OwnConfig\n\n\n"
+        "class OwnForCausalLM(LlamaForCausalLM):\n    config_class = OwnConfig\n"
+    )
+    own = {"AutoConfig": "configuration_own.OwnConfig", "AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}
+    edit_config(model, auto_map=own, model_type="own_llama", architectures=["OwnForCausalLM"])
+    trusted = job(model, tmp_path / "trace", {"max_length": 64, "use_subgraphs": True, "trust_remote_code": True})
+    trusted = replace(trusted, inputs={**trusted.inputs, **{f"code/{p.name}": p for p in model.glob("*.py")}})
+    assert "program" in trace.run(trusted)
+    loading = replace(trusted, scratch=tmp_path / "load")
+    loading.scratch.mkdir()
+    assert "index" in load.run(loading)
+    assert list((tmp_path / "trace" / "modules").rglob("modeling_own.py"))
+    assert list((tmp_path / "load" / "modules").rglob("modeling_own.py"))
