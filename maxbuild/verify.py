@@ -139,7 +139,11 @@ def _eager_model(package: LoadedPackage, role: str, config: PreTrainedConfig) ->
 def _compare_logits(model: Model, eager: PreTrainedModel) -> float:
     """Run rows of different lengths through a prefill and some decode steps, and each row alone through eager."""
     steps = min(_DECODE_STEPS, model.program.max_length - 1)
-    lengths = [min(length, model.program.max_length - steps) for length in _ROW_LENGTHS]
+    # The longest row outgrows a sliding window, or a wrong window would not show.
+    window = getattr(eager.config.get_text_config(), "sliding_window", None) or 0
+    lengths = [
+        min(length, model.program.max_length - steps) for length in (window + _ROW_LENGTHS[0], *_ROW_LENGTHS[1:])
+    ]
     tokens = _fixed_tokens(len(lengths), max(lengths) + steps, model.program.vocab_size)
     expected = [
         eager(input_ids=tokens[row : row + 1, : length + steps], use_cache=False).logits[0, length - 1 :]

@@ -249,7 +249,7 @@ class _Outliner:
             builder.add_input(node, self._weight_nodes[node][1])
         for node in piece.nodes:
             builder.add_node(node)
-        outputs = piece.outputs()
+        outputs = piece.outputs
         region = builder.finish_contiguous(outputs)
         name = next((name for name, known in self._regions.items() if known == region), None)
         if name is None:

@@ -6,8 +6,8 @@ model's code happens to compute independent things.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from torch import Tensor, fx
 
@@ -18,10 +18,14 @@ from maxbuild.models.stubs import BLOCK
 
 @dataclass(slots=True)
 class Piece:
-    """The code between two blocks: its nodes in order, and the block after it (for the last piece, the output)."""
+    """The code between two blocks: its nodes in order, the block after it, and which of its tensors are read elsewhere.
+
+    After the last piece comes no block but the graph's output.
+    """
 
     nodes: list[fx.Node]
     block: fx.Node
+    outputs: list[fx.Node] = field(default_factory=list)
 
     def inputs(self) -> list[fx.Node]:
         """Return the nodes outside whose values the piece reads, in order of first use."""
@@ -29,20 +33,14 @@ class Piece:
         used = (value for node in self.nodes for value in node.all_input_nodes)
         return [value for value in dict.fromkeys(used) if value not in own]
 
-    def outputs(self) -> list[fx.Node]:
-        """Return the piece's nodes whose tensors are read outside, in the order in which they are."""
-        own = set(self.nodes)
-        readers = (node for node in self.block.graph.nodes if node not in own)
-        read = (value for reader in readers for value in reader.all_input_nodes)
-        return [v for v in dict.fromkeys(read) if v in own and isinstance(v.meta.get("val"), Tensor)]
-
-    def in_order_of_use(self) -> Piece:
-        """Return the piece with its nodes in the order in which its outputs need them.
+    def settled(self, read_elsewhere: Iterable[fx.Node]) -> Piece:
+        """Return the piece with its outputs in the order in which others read them, and its nodes as those need them.
 
         The order in which a model computes independent things may be that of a set, which changes from process to
         process; the order in which they are used does not.
         """
         own, ordered = set(self.nodes), dict[fx.Node, None]()
+        outputs = [v for v in dict.fromkeys(read_elsewhere) if v in own and isinstance(v.meta.get("val"), Tensor)]
 
         def visit(node: fx.Node) -> None:
             for value in node.all_input_nodes:
@@ -50,9 +48,9 @@ class Piece:
                     visit(value)
             ordered[node] = None
 
-        for node in self.outputs():
+        for node in outputs:
             visit(node)
-        return Piece(list(ordered), self.block)
+        return Piece(list(ordered), self.block, outputs)
 
 
 def cut_into_pieces(graph: fx.Graph, blocks: int) -> list[Piece]:
@@ -79,7 +77,18 @@ def cut_into_pieces(graph: fx.Graph, blocks: int) -> list[Piece]:
             piece = pieces[level[node]]
             piece.nodes.extend(size for size in _sizes_needed(node) if size not in piece.nodes)
             piece.nodes.append(node)
-    return [piece.in_order_of_use() for piece in pieces]
+    return _settle(pieces)
+
+
+def _settle(pieces: Sequence[Piece]) -> list[Piece]:
+    """Settle pieces from the last to the first: what a piece leaves is known once all that read it are."""
+    settled: list[Piece] = []
+    read: list[fx.Node] = []
+    for piece in reversed(pieces):
+        read = [*piece.block.all_input_nodes, *read]
+        settled.insert(0, piece.settled(read))
+        read = [*settled[0].inputs(), *read]
+    return settled
 
 
 def _sink_into_later_pieces(graph: fx.Graph, ends: Sequence[fx.Node], level: dict[fx.Node, int]) -> None:

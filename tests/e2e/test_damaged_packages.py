@@ -115,34 +115,19 @@ def test_commands_refuse_in_words(copy: Path, space: Space) -> None:
     assert "is no package" in done.stderr
 
 
-def test_a_wrong_weight_is_found_by_verify(copy: Path, space: Space) -> None:
-    """A package that is whole but computes something else exits with 1."""
-    from safetensors.torch import load_file, save_file
+def test_regions_in_each_others_place_are_found_by_verify(copy: Path, space: Space) -> None:
+    """A package whose digests are all right, but which computes something else, exits with 1 and says where.
 
-    from maxbuild.engine import hash_file
+    The layers of the two kinds take the same inputs; only the window of one sets them apart.
+    """
 
-    index = json.loads((copy / "main" / "weights.json").read_bytes())["tensors"]
-    other = index["model.layers.1.mlp.up_proj.weight"]
-    index["model.layers.0.mlp.up_proj.weight"]["tensor"] = other["tensor"]
-    path = copy / "main" / "weights" / other["file"]
-    tensors = load_file(path)
-    path.unlink()
-    save_file({**tensors, "model.norm.weight": tensors["model.norm.weight"] + 1}, path)
-    name = str(path.relative_to(copy))
-    edit_header(copy, lambda d: d["files"].update({name: {"sha256": hash_file(path), "size": path.stat().st_size}}))
-    # The regions still compute what their graphs say: eager, too, gets these weights. So the program is what differs.
-    program = copy / "main" / "program.json"
-    document = json.loads(program.read_bytes())
-    first = next(step for step in document["steps"] if step["region"].startswith("decoder"))
-    swapped = [name.replace("layers.0.", "layers.1.") for name in first["weights"]]
-    first["weights"] = swapped
-    program.unlink()
-    program.write_text(json.dumps(document))
-    edit_header(
-        copy,
-        lambda d: d["files"].update(
-            {"main/program.json": {"sha256": hash_file(program), "size": program.stat().st_size}}
-        ),
-    )
+    def swap(document: dict[str, Any]) -> None:
+        regions = document["components"]["main"]["regions"]
+        sliding, full = "decoder.sliding", "decoder.full"
+        regions[sliding], regions[full] = regions[full], regions[sliding]
+
+    edit_header(copy, swap)
     done = space.maxbuild("verify", copy)
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stderr
+    wrong = {line.split()[0] for line in done.stdout.splitlines() if line.endswith("too large")}
+    assert wrong == {"main/decoder.sliding", "main/decoder.full", "main/logits"}
