@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from maxbuild.cli.files import leave
-from maxbuild.cli.options import ManifestFile, OutputFile, Overrides, Targets
+from maxbuild.cli.options import Json, ManifestFile, OutputFile, Overrides, Targets
 from maxbuild.cli.project import open_project
 from maxbuild.report.notations import dot, graph_document, mermaid
 from maxbuild.report.picture import Picture, picture_of
@@ -31,6 +31,7 @@ def graph(
     override: Overrides = None,
     notation: Annotated[Format, typer.Option("--format", "-f", help="How to write it.")] = Format.SVG,
     output: OutputFile = None,
+    json: Json = False,
 ) -> None:
     """Draw the graph of tasks, each with its state.
 
@@ -38,7 +39,7 @@ def graph(
     """
     with open_project(manifest, target, override) as project:
         picture = picture_of(project.manifest.name, project.survey())
-    leave(drawn(picture, notation), output)
+    leave(drawn(picture, Format.JSON if json else notation), output)
 
 
 def drawn(picture: Picture, notation: Format) -> str:

@@ -112,3 +112,17 @@ def write_manifest(folder: Path) -> Path:
     manifest = folder / "small.yaml"
     manifest.write_text("version: 1\nname: small\ntargets: ['cpu:x86-64-v3']\nmodels: {main: {model_path: ./model}}\n")
     return manifest
+
+
+def test_graph_writes_json_by_either_option() -> None:
+    """`--json` is the same as `--format json`, as on every other command."""
+    manifest = Path(__file__).parents[2] / "manifests" / "demo.yaml"
+    texts = [run_graph(manifest, *options) for options in (("--json",), ("--format", "json"))]
+    assert texts[0] == texts[1]
+    assert json.loads(texts[0])["schema"] == "maxbuild.graph.v1"
+
+
+def run_graph(manifest: Path, *options: str) -> str:
+    """Return what `maxbuild graph` prints."""
+    command = [sys.executable, "-m", "maxbuild", "graph", str(manifest), *options]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
