@@ -51,6 +51,20 @@ def dynamic_shapes(specs: Sequence[InputSpec]) -> list[dict[int, Any]]:
     return described
 
 
+def export_function(
+    function: Callable[[Sequence[Tensor]], Sequence[Tensor]],
+    specs: Sequence[InputSpec],
+    sizes: Mapping[str, int],
+    device: str,
+) -> torch.export.ExportedProgram:
+    """Trace `function` of a list of tensors like `specs` on `device`; raise whatever torch.export does."""
+    tensors = [example_tensor(spec, sizes, device) for spec in specs]
+    with torch.no_grad():
+        return torch.export.export(
+            _Function(function), (tensors,), dynamic_shapes=(dynamic_shapes(specs),), strict=False
+        )
+
+
 def export_graph(
     function: Callable[[Sequence[Tensor]], Sequence[Tensor]], specs: Sequence[InputSpec], sizes: Mapping[str, int]
 ) -> tuple[fx.Graph, list[fx.Node], dict[str, str]]:
@@ -58,12 +72,8 @@ def export_graph(
 
     Raise UnsupportedModel where tracing fails or fixes a dimension that must stay dynamic.
     """
-    tensors = [example_tensor(spec, sizes, "meta") for spec in specs]
     try:
-        with torch.no_grad():
-            exported = torch.export.export(
-                _Function(function), (tensors,), dynamic_shapes=(dynamic_shapes(specs),), strict=False
-            )
+        exported = export_function(function, specs, sizes, "meta")
     except UnsupportedModel:
         raise
     except Exception as error:

@@ -133,10 +133,6 @@ class GraphBuilder:
         self._nodes: list[GraphNode] = []
         self._index: dict[fx.Node, int] = {}
 
-    def __contains__(self, node: fx.Node) -> bool:
-        """Tell whether `node` is an input or a node of the graph so far."""
-        return node in self._index
-
     def add_input(self, node: fx.Node, spec: InputSpec) -> None:
         """Make `node`'s value an input. All inputs come before all nodes."""
         if self._nodes:

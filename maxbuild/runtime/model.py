@@ -47,7 +47,6 @@ class Caches:
 
     def __init__(self, program: Program, batch: int, capacity: int) -> None:
         """Allocate caches for `batch` rows of up to `capacity` tokens."""
-        self.capacity = capacity
         self.tensors: Mapping[str, Tensor] = {
             spec.name: torch.zeros(batch, spec.heads, capacity, spec.size, dtype=getattr(torch, spec.dtype))
             for spec in program.caches

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, fx, nn
 
 from maxbuild.errors import TaskFailed
-from maxbuild.models.export import dynamic_shapes, example_tensor
+from maxbuild.models.export import export_function
 from maxbuild.models.graph import RegionGraph
 from maxbuild.models.lowering import LOWERINGS
 from maxbuild.targets import inductor
@@ -21,18 +20,6 @@ from maxbuild.targets.spelling import Target
 
 # The sizes that Inductor plans for where it must guess (how to split a loop among threads, say): a short prefill.
 _TYPICAL_SIZES: Mapping[str, int] = {"batch": 2, "sequence": 64, "logits": 3, "keys": 256, "cache": 512}
-
-
-class _Region(nn.Module):
-    """The region as torch.export wants it: a function of one list."""
-
-    def __init__(self, graph: fx.GraphModule) -> None:
-        super().__init__()
-        self._graph = graph
-
-    def forward(self, inputs: list[Tensor]) -> tuple[Tensor, ...]:
-        result: tuple[Tensor, ...] = self._graph(*inputs)
-        return result
 
 
 def compile_region(graph: RegionGraph, target: Target, output: Path, scratch: Path) -> None:
@@ -44,14 +31,11 @@ def compile_region(graph: RegionGraph, target: Target, output: Path, scratch: Pa
 
     scratch = scratch.absolute()
     archive = scratch / "archive.pt2"
-    module = _Region(graph.to_module(torch.device("cpu"), LOWERINGS["cpu"]))
-    inputs = [example_tensor(spec, _TYPICAL_SIZES, "cpu") for spec in graph.inputs]
+    module = graph.to_module(torch.device("cpu"), LOWERINGS["cpu"])
     try:
         options = inductor.options(target, inductor.compiler_without_paths(scratch))
         with torch.no_grad(), inductor.vectors_of(target):
-            exported = torch.export.export(
-                module, (inputs,), dynamic_shapes=(dynamic_shapes(graph.inputs),), strict=False
-            )
+            exported = export_function(lambda inputs: module(*inputs), graph.inputs, _TYPICAL_SIZES, "cpu")
             aoti_compile_and_package(exported, package_path=str(archive), inductor_configs=options)
         inductor.rewrite_archive(archive, output, scratch)
     except OSError:
