@@ -157,6 +157,12 @@ class PackageError(MaxbuildError):
     """A package that is broken, or that is not for this host."""
 
 
+class WorkFound(MaxbuildError):
+    """There is work to do, where there was to be none."""
+
+    exit_code = 3
+
+
 class StoreError(MaxbuildError):
     """The store, or the disk under it, cannot do what is asked of it."""
 
@@ -174,6 +180,7 @@ _CLASSES: Mapping[str, type[MaxbuildError]] = {
         UnsupportedModel,
         WeightsError,
         PackageError,
+        WorkFound,
         StoreError,
     )
 }

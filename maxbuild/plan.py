@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maxbuild.engine import JSON, Deferred, Kind, OutputOf, Result, SourceFile, Task
+from maxbuild.engine import JSON, Deferred, Kind, OutputOf, Renewal, Result, SourceFile, Task
 from maxbuild.errors import UnsupportedModel
 from maxbuild.manifest import HubRepository, LocalFolder, Manifest, ModelConfig
 from maxbuild.targets.spelling import parse_target
@@ -18,15 +18,21 @@ from maxbuild.targets.toolchain import code_digest, compiler_version, library_ve
 from maxbuild.weights.selection import CONFIG, ComponentFiles, select_files
 
 KINDS: Mapping[str, Kind] = {
-    "download": Kind("download", "maxbuild.steps.download:run", isolated=False),
-    "load": Kind("load", "maxbuild.steps.load:run", isolated=True),
-    "trace": Kind("trace", "maxbuild.steps.trace:run", isolated=True),
-    "compile": Kind("compile", "maxbuild.steps.compile:run", isolated=True),
-    "package": Kind("package", "maxbuild.steps.package:run", isolated=False),
+    "download": Kind("download", "maxbuild.steps.download:run", isolated=False, renewal=Renewal.DOWNLOAD),
+    "load": Kind("load", "maxbuild.steps.load:run", isolated=True, renewal=Renewal.REPACK),
+    "trace": Kind("trace", "maxbuild.steps.trace:run", isolated=True, toolchain="maxbuild.plan:toolchain_of"),
+    "compile": Kind("compile", "maxbuild.steps.compile:run", isolated=True, toolchain="maxbuild.plan:toolchain_of"),
+    "package": Kind("package", "maxbuild.steps.package:run", isolated=False, renewal=Renewal.REPACK),
 }
 
 if TYPE_CHECKING:
     from maxbuild.lock import Lock
+
+_GIB = 1 << 30
+# What a process of each kind holds at its peak, rounded up: torch and transformers alone take half of it.
+_TRACE_MEMORY = 2 * _GIB
+_LOAD_MEMORY = 2 * _GIB
+_COMPILE_MEMORY = 2 * _GIB
 
 _REGIONS = "regions/"
 _WEIGHTS = "weights/"
@@ -163,7 +169,7 @@ class ManifestPlan:
                 "built_with": dict(library_versions("torch", "transformers")),
             },
             inputs=inputs,
-            toolchain={"maxbuild": code_digest("maxbuild.steps.package")},
+            toolchain=toolchain_of("package"),
             outputs=("package", "files/*"),
         )
 
@@ -194,10 +200,8 @@ def _trace_task(component: Component) -> Task:
             "trust_remote_code": config.trust_remote_code,
         },
         inputs=_config_and_code(component),
-        toolchain={
-            **library_versions("torch", "transformers", "sympy"),
-            "maxbuild": code_digest("maxbuild.steps.trace"),
-        },
+        toolchain=toolchain_of("trace"),
+        memory=_TRACE_MEMORY,
         outputs=("program", "regions/*"),
     )
 
@@ -210,10 +214,8 @@ def _load_task(component: Component) -> Task:
         kind="load",
         params={"encoding": config.quantization_encoding, "trust_remote_code": config.trust_remote_code},
         inputs={**_config_and_code(component), **weights},
-        toolchain={
-            **library_versions("torch", "transformers", "safetensors"),
-            "maxbuild": code_digest("maxbuild.steps.load"),
-        },
+        toolchain=toolchain_of("load"),
+        memory=_LOAD_MEMORY,
         outputs=("index", "weights/*"),
     )
 
@@ -224,11 +226,8 @@ def _compile_task(component: Component, region: str, target: str) -> Task:
         kind="compile",
         params={"target": target},
         inputs={"region": OutputOf(component.trace_name, f"{_REGIONS}{region}")},
-        toolchain={
-            **library_versions("torch", "sympy"),
-            "compiler": compiler_version(),
-            "maxbuild": code_digest("maxbuild.steps.compile"),
-        },
+        toolchain=toolchain_of("compile"),
+        memory=_COMPILE_MEMORY,
         outputs=("artifact",),
     )
 
@@ -253,6 +252,18 @@ def _package_inputs(
         },
         **{f"{role}/{name}": component.sources[name] for name in (CONFIG, *component.files.serving)},
     }
+
+
+def toolchain_of(kind: str) -> Mapping[str, str]:
+    """Return the toolchain of this host that shapes results of `kind`."""
+    libraries = {
+        "trace": ("torch", "transformers", "sympy"),
+        "load": ("torch", "transformers", "safetensors"),
+        "compile": ("torch", "sympy"),
+        "package": (),
+    }[kind]
+    compiler = {"compiler": compiler_version()} if kind == "compile" else {}
+    return {**library_versions(*libraries), **compiler, "maxbuild": code_digest(f"maxbuild.steps.{kind}")}
 
 
 def _serving_options(config: ModelConfig) -> JSON:

@@ -1,6 +1,6 @@
 """The way in and the only way out: every error of a command becomes its text on stderr and its exit code here.
 
-Exit codes: 0 done, 1 a task failed, 2 usage or manifest, 4 store or disk,
+Exit codes: 0 done, 1 a task failed, 2 usage or manifest, 3 `--check` or `--frozen` found work to do, 4 store or disk,
 130 interrupted; 141 where the reader of stdout went away, as for any program that a closed pipe ends.
 """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from maxbuild.engine.canonical import JSON, canonical_json
 from maxbuild.engine.digest import Digest, TaskKey, hash_bytes, hash_file
 from maxbuild.engine.document import Document
-from maxbuild.engine.events import Event, GraphGrew, OnEvent, TaskFinished, TaskProgress, TaskStarted
+from maxbuild.engine.events import Event, GraphGrew, OnEvent, TaskFinished, TaskProgress, TaskStarted, TaskWaits
 from maxbuild.engine.explain import Explanation, Reason, compare
 from maxbuild.engine.graph import Deferred, Plan
 from maxbuild.engine.index import BrokenIndexWarning
@@ -16,7 +16,7 @@ from maxbuild.engine.records import Last, Record, Result
 from maxbuild.engine.report import Report, State, TaskReport
 from maxbuild.engine.scheduler import execute, survey
 from maxbuild.engine.store import Statistics, Store, default_store_root
-from maxbuild.engine.task import Job, Kind, OutputOf, Progress, SourceFile, Task
+from maxbuild.engine.task import Job, Kind, OutputOf, Progress, Renewal, SourceFile, Task
 
 __all__ = [
     "JSON",
@@ -36,6 +36,7 @@ __all__ = [
     "Progress",
     "Reason",
     "Record",
+    "Renewal",
     "Report",
     "Result",
     "SourceFile",
@@ -48,6 +49,7 @@ __all__ = [
     "TaskProgress",
     "TaskReport",
     "TaskStarted",
+    "TaskWaits",
     "canonical_json",
     "compare",
     "default_store_root",

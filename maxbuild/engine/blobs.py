@@ -14,7 +14,7 @@ from pathlib import Path
 from maxbuild.engine import disk
 from maxbuild.engine.digest import Digest, hash_file
 from maxbuild.engine.index import Index
-from maxbuild.engine.memo import Memo, Stamp
+from maxbuild.engine.memo import Memo, Stamp, stamp_row
 
 _MOST_REFERENCES = 4
 
@@ -22,39 +22,54 @@ _MOST_REFERENCES = 4
 class Blobs:
     """The content of one store."""
 
-    def __init__(self, root: Path, index: Index, memo: Memo) -> None:
-        """Keep files under `root/cas` and `root/quarantine`, references in `index`."""
+    def __init__(self, root: Path, index: Index, memo: Memo, *, read_only: bool = False) -> None:
+        """Keep files under `root/cas` and `root/quarantine`, references in `index`.
+
+        read_only: nothing is set aside; what is damaged counts as missing.
+        """
+        self._read_only = read_only
         self._content = root / "cas" / "sha256"
+        self._prefix = f"{self._content}/"
         self._quarantine = root / "quarantine"
         self._index = index
         self._memo = memo
+        self._lasting: set[str] = set()
+        """The folders of blobs whose names are on the disk for sure."""
 
     def path(self, digest: Digest) -> Path | None:
         """Return where the content `digest` lies, or None where it is missing or damaged."""
         own = self._own(digest)
         if self._holds(own, digest):
-            return own
-        if os.path.lexists(own):
-            self._set_aside(own, digest)
+            return Path(own)
+        if not self._read_only and os.path.lexists(own):
+            self._set_aside(Path(own), digest)
         return next((path for path in self._references(digest) if self._holds(path, digest)), None)
+
+    def holds(self, digest: Digest) -> bool:
+        """Return whether the content `digest` is there and right, as `path` does, but without making a Path of it."""
+        return self._holds(self._own(digest), digest) or self.path(digest) is not None
+
+    def rows(self, digest: str) -> tuple[str, ...]:
+        """Return the keys of the rows that `path` will ask the index for, as far as can be told."""
+        return (stamp_row(self._own(digest)),)
 
     def is_quarantined(self, digest: Digest) -> bool:
         """Return whether content under this name was found damaged and has not been made again."""
         return (self._quarantine / digest).exists()
 
-    def publish(self, path: Path, copies: Path) -> Digest:
-        """Move the file `path` into the store and return its digest.
+    def publish(self, path: Path, copies: Path, digest: Digest | None = None) -> Digest:
+        """Move the file `path` into the store and return its digest, which is `digest` where that is given.
 
         A file that has further names is copied first (into the folder `copies`), since who knows them could write it.
         Raises StoreError when the disk refuses.
         """
         try:
-            digest = hash_file(path)
+            digest = digest or hash_file(path)
             shared = path.stat().st_nlink > 1
         except OSError as error:
             raise disk.storage_error(error, "read", path) from error
         present = self.path(digest)
-        if present is None or not (shared or present == self._own(digest)):
+        if present is None or not (shared or present == Path(self._own(digest))):
             source = self._copy(path, copies) if shared else path
             self._insert(source, digest)
             disk.unlink(source)
@@ -65,7 +80,7 @@ class Blobs:
         """Take the file `path` as content without copying it, and return its digest; OSError when it cannot be read."""
         real = Path(os.path.realpath(path))
         digest = self._memo.digest(real, sealed=True)
-        if real != self._own(digest):
+        if real != Path(self._own(digest)):
             known = self._references(digest)
             if real not in known:
                 paths = [os.fspath(path) for path in (real, *known)][:_MOST_REFERENCES]
@@ -80,12 +95,16 @@ class Blobs:
         """Yield every file of the store's own."""
         yield from self._content.glob("??/*")
 
+    def references(self, digest: Digest) -> list[Path]:
+        """Return where the content `digest` was said to lie outside of the store, whether or not it is still there."""
+        return self._references(digest)
+
     def quarantined(self) -> Iterator[Path]:
         """Yield every damaged file."""
         yield from self._quarantine.glob("*")
 
-    def _own(self, digest: Digest) -> Path:
-        return self._content / digest[:2] / digest
+    def _own(self, digest: str) -> str:
+        return f"{self._prefix}{digest[:2]}/{digest}"
 
     def _references(self, digest: Digest) -> list[Path]:
         match self._index.get_json(_row(digest)):
@@ -93,23 +112,24 @@ class Blobs:
                 return [Path(path) for path in paths if isinstance(path, str)]
         return []
 
-    def _holds(self, path: Path, digest: Digest) -> bool:
+    def _holds(self, path: str | Path, digest: Digest) -> bool:
         try:
             return self._memo.digest(path, sealed=True) == digest
         except FileNotFoundError:
             return False
         except OSError as error:
-            if self.owns(path):
-                raise disk.storage_error(error, "read", path) from error
+            if self.owns(Path(path)):
+                raise disk.storage_error(error, "read", Path(path)) from error
             return False
 
     def _insert(self, path: Path, digest: Digest) -> None:
         """Publish `path`: hashed already, then to the disk, then linked, then the link to the disk."""
-        own = self._own(digest)
+        own = Path(self._own(digest))
         disk.seal_file(path)
-        if not own.parent.is_dir():
+        if own.parent.name not in self._lasting:  # who made it may have died before it was on the disk
             disk.make_directory(own.parent)
             disk.sync_directory(own.parent.parent)
+            self._lasting.add(own.parent.name)
         if not disk.link(path, own) and not self._holds(own, digest):  # else another builder was first
             self._set_aside(own, digest)
             disk.link(path, own)

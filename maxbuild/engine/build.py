@@ -14,7 +14,8 @@ Its one clock is the results so far: the same results always lead to the same ph
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import Enum, auto
@@ -22,7 +23,6 @@ from pathlib import Path
 
 from maxbuild.engine.digest import Digest, TaskKey
 from maxbuild.engine.events import GraphGrew, OnEvent, TaskFinished
-from maxbuild.engine.explain import Explanation
 from maxbuild.engine.graph import Plan, TaskGraph
 from maxbuild.engine.lookup import Hit, Miss, describe, look_up, note_hit
 from maxbuild.engine.records import Record, Result
@@ -90,18 +90,28 @@ class Build:
 
     def advance(self) -> None:
         """Take every task as far as it goes without a worker."""
-        while self._unsure or self._news:
-            while self._unsure:
-                self._consider(self.nodes[self._unsure.popleft()])
-            self._grow()
+        if not (self._unsure or self._news):
+            return
+        with nullcontext() if self.wishes.dry else self.store.steady():
+            while self._unsure or self._news:
+                while self._unsure:
+                    self._consider(self.nodes[self._unsure.popleft()])
+                self._grow()
 
-    def next_ready(self) -> Node | None:
-        """Take the next task a worker can have; None when there is none."""
-        while self.ready:
-            node = self.nodes[self.ready.popleft()]
-            if node.phase in (Phase.UNREAD, Phase.READY):  # else it went back since it was put there
-                return node
-        return None
+    def next_ready(self, fits: Callable[[Node], bool]) -> Node | None:
+        """Take the next task that a worker can have and that `fits`; None when there is none."""
+        passed_over = []
+        try:
+            while self.ready:
+                node = self.nodes[self.ready.popleft()]
+                if node.phase not in (Phase.UNREAD, Phase.READY):  # it went back since it was put there
+                    continue
+                if node.phase is Phase.UNREAD or fits(node):
+                    return node
+                passed_over.append(node.task.name)
+            return None
+        finally:
+            self.ready.extendleft(reversed(passed_over))
 
     def unread_sources(self, task: Task) -> list[Path]:
         """Return the source files of `task` whose content is not known without reading them."""
@@ -120,13 +130,13 @@ class Build:
         self.sources.update(digests)
         self._reopen(node)
 
-    def done(self, node: Node, record: Record, *, ran: bool) -> None:
-        """Go on from a task that a worker brought to its end, by running it or by finding it done."""
-        node.ran = node.ran or ran
-        if ran and node.miss is not None:
-            node.report = self._record_report(node, State.BUILT, record, node.miss.explanations)
-        else:
+    def done(self, node: Node, record: Record, state: State) -> None:
+        """Go on from a task that a worker brought to its end: BUILT, FETCHED, or found done after all (CACHED)."""
+        node.ran = node.ran or state is State.BUILT
+        if state is State.CACHED or node.miss is None:
             self._found(node, record)
+        else:
+            node.report = self._record_report(node, state, record, node.miss)
         if self._is_current(node, record.key):
             self._settle(node, record.result)
         else:
@@ -168,16 +178,24 @@ class Build:
         if not self._news:
             return
         self._news = False
-        tasks = self.plan.grow(self.results) if self.nodes else self.plan.tasks
-        names = self.graph.add(tasks)
+        names = self.graph.add(self.plan.grow(self.results) if self.nodes else self.plan.tasks)
+        if not self.nodes:
+            self.store.read_ahead(self.wishes.scope, self._source_paths(names))
         for name in names:
             self.nodes[name] = Node(self.graph.task(name))
-        before = self._needed
-        self._needed = self._find_needed()
-        self._unsure.extend(name for name in self.nodes if name in self._needed and name not in before)
+        if names or self.wishes.only:  # what is needed of few can change with every result; all is always all
+            before = self._needed
+            self._needed = self._find_needed()
+            self._unsure.extend(name for name in self.nodes if name in self._needed and name not in before)
         if names:
             self._news = True  # a plan may have more to say about a graph it has just seen grow
             self.on_event(GraphGrew(tuple(names)))
+
+    def _source_paths(self, names: Iterable[str]) -> Iterator[Path]:
+        for name in names:
+            for source in self.graph.task(name).inputs.values():
+                if isinstance(source, SourceFile):
+                    yield source.path
 
     def _find_needed(self) -> set[str]:
         only = self.wishes.only
@@ -215,6 +233,8 @@ class Build:
             return
         match look_up(self.store, scope, name, document, forced=forced):
             case Hit(key, record):
+                if not self.wishes.dry:
+                    self.store.claim(key)
                 if node.report is None or node.report.key != key:
                     self._found(node, record)
                 self._settle(node, record.result)
@@ -223,7 +243,7 @@ class Build:
                 self.ready.append(name)
 
     def _found(self, node: Node, record: Record) -> None:
-        node.report = self._record_report(node, State.CACHED, record, ())
+        node.report = self._record_report(node, State.CACHED, record, None)
         if not self.wishes.dry:
             note_hit(self.store, self.wishes.scope, node.task.name, record)
 
@@ -253,41 +273,39 @@ class Build:
 
     def _end(self, node: Node, state: State, error: MaxbuildError | None = None) -> None:
         node.phase = Phase.DEAD
-        ran = state is not State.SKIPPED and node.miss is not None
+        miss = None if state is State.SKIPPED else node.miss
         node.report = TaskReport(
             name=node.task.name,
             kind=node.task.kind,
             state=state,
-            explanations=node.miss.explanations if ran and node.miss else (),
+            explanations=miss.explanations if miss else (),
             error=error,
             key=node.miss.key if node.miss else None,
-            log=self._log(node.miss.key) if node.miss else None,
+            document=miss.document if miss else None,
+            log_path=self.store.log_path(node.miss.key) if node.miss else None,
         )
         self._unsure.extend(self.graph.consumers(node.task.name))
         self.on_event(TaskFinished(node.report))
 
-    def _record_report(
-        self, node: Node, state: State, record: Record, explanations: tuple[Explanation, ...]
-    ) -> TaskReport:
+    def _record_report(self, node: Node, state: State, record: Record, miss: Miss | None) -> TaskReport:
         return TaskReport(
             name=node.task.name,
             kind=node.task.kind,
             state=state,
-            explanations=explanations,
+            explanations=miss.explanations if miss else (),
             seconds=record.seconds,
             bytes=record.size,
             key=record.key,
-            log=self._log(record.key),
+            document=miss.document if miss else None,
+            log_path=self.store.log_path(record.key),
         )
-
-    def _log(self, key: TaskKey) -> Path | None:
-        path = self.store.log_path(key)
-        return path if path.exists() else None
 
     def _final(self, node: Node) -> TaskReport:
         if node.phase in (Phase.SETTLED, Phase.DEAD) and node.report is not None:
             return node.report
-        task = node.task
-        if node.phase is Phase.READY and node.miss is not None:
-            return TaskReport(task.name, task.kind, State.WOULD_RUN, node.miss.explanations, key=node.miss.key)
+        task, miss = node.task, node.miss
+        if node.phase is Phase.READY and miss is not None:
+            return TaskReport(
+                task.name, task.kind, State.WOULD_RUN, miss.explanations, key=miss.key, document=miss.document
+            )
         return TaskReport(task.name, task.kind, State.WAITING)

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from maxbuild.engine.digest import Digest
 from maxbuild.engine.execution import Outcome
+from maxbuild.engine.holder import Holder
 from maxbuild.engine.store import Store
 
 
@@ -29,6 +30,14 @@ class Progressed:
     name: str
     done: int
     total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """The task waits for the process that holds its lock."""
+
+    name: str
+    holder: Holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,7 @@ class Broken:
     error: BaseException
 
 
-Message: TypeAlias = Started | Progressed | SourcesRead | Done | Lost | Broken
+Message: TypeAlias = Started | Progressed | Waits | SourcesRead | Done | Lost | Broken
 Work: TypeAlias = Callable[[], Message]
 
 
@@ -93,14 +102,14 @@ class Crew:
             thread.start()
         self._work.put(work)
 
-    def tell(self, message: Started | Progressed) -> None:
+    def tell(self, message: Started | Progressed | Waits) -> None:
         """Leave a message about work that goes on."""
         self._messages.put(message)
 
     def next(self) -> Message:
         """Wait for the next message."""
         message = self._messages.get()
-        if not isinstance(message, Started | Progressed):
+        if not isinstance(message, Started | Progressed | Waits):
             self.busy -= 1
         return message
 

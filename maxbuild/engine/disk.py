@@ -1,6 +1,7 @@
 """Disk effects: every change the engine makes to a file system goes through here, so tests can fail or kill at each.
 
-An effect that fails raises StoreError, which names the path, the bytes needed and the bytes free.
+An effect that fails raises StoreError, which names the path, the bytes needed and the bytes free. The rows of the
+index are SQLite's own writes: the index announces each as an effect.
 """
 
 from __future__ import annotations
@@ -10,147 +11,243 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
+from typing import IO, TypeAlias
 
 from maxbuild.errors import StoreError
 
 READ_ONLY = 0o444
 PRIVATE_DIRECTORY = 0o700
 PRIVATE_FILE = 0o600
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+PUBLIC_DIRECTORY = 0o777
+"""For what others may read, as far as the umask lets them."""
+PUBLIC_FILE = 0o666
 
-before_effect: Callable[[str, Path], None] | None = None
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FOREIGN = frozenset({errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EACCES})
+"""How opening a lock file fails where a directory, a symlink, a socket or a file without rights is in its place."""
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_ENTRY = 4096
+"""The bytes a new name may need: one block of its directory, or of the file system's own books."""
+
+Moment: TypeAlias = Callable[[str, Path], None]
+
+before_effect: Moment | None = None
 """Called with the name of each effect and its path before it takes place; a test sets it to raise or to kill."""
+after_effect: Moment | None = None
+"""Called in the same way once an effect has taken place."""
 
 
 @contextmanager
-def _effect(name: str, path: Path, need: int = 0) -> Iterator[None]:
+def effect(name: str, path: Path, need: int = _ENTRY) -> Iterator[None]:
     """Announce an effect on `path` that needs `need` bytes, and turn its failure into a StoreError."""
     try:
         if before_effect is not None:
             before_effect(name, path)
         yield
+        if after_effect is not None:
+            after_effect(name, path)
     except OSError as error:
         raise storage_error(error, name, path, need) from error
 
 
 def is_full(error: BaseException) -> bool:
-    """Return whether `error` says that a disk or a quota is full."""
+    """Return whether `error` says that a disk or a quota is full, or that a file may not grow any further."""
     return isinstance(error, OSError) and error.errno in _FULL
 
 
 def storage_error(error: OSError, doing: str, path: Path, need: int = 0) -> StoreError:
-    """Return the StoreError for `error`, met while `doing` something to `path` that needs `need` bytes."""
+    """Return the StoreError for `error`, met while `doing` something to `path`; `need` is in bytes, 0 if unknown."""
     causes = [error.strerror or str(error)]
     if is_full(error):
         wanted = f"needs {need} bytes, " if need else ""
-        causes.append(f"{wanted}{_free_bytes(path)} bytes are free there")
-        hint = "free some space, or choose another disk with MAXBUILD_STORE"
-    else:
-        hint = "see who owns the store and may write to it, or choose another place with MAXBUILD_STORE"
-    return StoreError(f"could not {doing} `{path}`", causes=causes, hint=hint)
+        causes.append(f"{wanted}{_room(path)} there")
+    return StoreError(f"could not {doing} `{path}`", causes=causes, hint=_way_out(error))
 
 
-def _free_bytes(path: Path) -> int:
-    """Return the bytes free where `path` is, or would be; 0 when nobody can tell."""
+def _way_out(error: OSError) -> str:
+    if error.errno == errno.EFBIG:
+        return "raise the limit on the size of files (`ulimit -f`), or choose another disk with MAXBUILD_STORE"
+    if is_full(error):
+        return "free some space, or choose another disk with MAXBUILD_STORE"
+    return "see who owns the store and may write to it, or choose another place with MAXBUILD_STORE"
+
+
+def _room(path: Path) -> str:
+    """Return what is free where `path` is, or would be: bytes, and that no file can be added where that is so."""
     for place in (path, *path.parents):
         with suppress(OSError):
-            return shutil.disk_usage(place).free
-    return 0
+            status = os.statvfs(place)
+            free = f"{status.f_bavail * status.f_frsize} bytes"
+            return f"{free} but no inodes are free" if status.f_files and not status.f_favail else f"{free} are free"
+    return "0 bytes are free"
 
 
-def make_directory(path: Path) -> None:
-    """Create `path` and its parents for this user alone; nothing happens where it exists."""
-    if path.is_dir():
-        return
-    with _effect("create directory", path):
-        missing = [place for place in (path, *path.parents) if not place.exists()]
-        for place in reversed(missing):
+def make_directory(path: Path, mode: int = PRIVATE_DIRECTORY) -> None:
+    """Create `path` and its parents, for this user alone unless `mode` says more; nothing happens where it exists."""
+    for place in _missing(path):
+        with effect("create directory", place):
+            place.mkdir(exist_ok=True, mode=mode)
+
+
+def make_lasting_directory(path: Path) -> None:
+    """Create `path` and its parents for this user alone, and bring the new names to the disk."""
+    for place in _missing(path):
+        with effect("create directory", place):
             place.mkdir(exist_ok=True, mode=PRIVATE_DIRECTORY)
+        sync_directory(place.parent)
+
+
+def _missing(path: Path) -> list[Path]:
+    """Return which of `path` and its parents are not there, the outermost first."""
+    places = (path, *path.parents)
+    try:
+        return list(takewhile(lambda place: not place.exists(), places))[::-1]
+    except OSError as error:
+        raise storage_error(error, "create directory", path) from error
 
 
 def restrict_directory(path: Path) -> None:
     """Take from `path` the rights of everybody but its owner; nothing happens where nobody else has any."""
-    with _effect("restrict directory", path):
+    with effect("restrict directory", path):
         if path.stat().st_mode & 0o077:
             path.chmod(PRIVATE_DIRECTORY)
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write a new file for this user alone and bring it to the disk; it must not exist."""
-    with _effect("write", path, len(content)):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+def write_file(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
+    """Write a new file, for this user alone unless `mode` says more, and bring it to the disk; it must not exist."""
+    with effect("write", path, len(content)):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
 
 
+def append(path: Path, content: bytes) -> None:
+    """Add `content` to the end of a file for this user alone, made where missing, in one write."""
+    with effect("append to", path, len(content)):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+        with os.fdopen(descriptor, "ab", buffering=0) as file:
+            file.write(content)
+
+
+def open_output(path: Path) -> IO[bytes]:
+    """Open `path`, emptied, for another process to write into: what that one writes is its own."""
+    with effect("open", path):
+        return path.open("wb")
+
+
+def open_lock(path: Path) -> int | None:
+    """Open the file `path` to lock it, made where missing; None where what is there is no file of ours."""
+    with effect("lock", path):
+        try:
+            return os.open(path, _LOCK_FLAGS, PRIVATE_FILE)
+        except OSError as error:
+            if error.errno in _FOREIGN and os.path.lexists(path):
+                return None
+            raise
+
+
+def sign_lock(path: Path, descriptor: int, content: bytes) -> None:
+    """Make `content` all there is in the lock file `path`, which is open as `descriptor`; a crash may leave less."""
+    with effect("sign", path, len(content)):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, content, 0)
+
+
 def copy_file(source: Path, destination: Path) -> None:
     """Copy the bytes of `source` into the new file `destination`."""
-    with _effect("copy to", destination, source.stat().st_size):
+    with effect("copy to", destination, _size(source)):
         shutil.copyfile(source, destination)
 
 
 def seal_file(path: Path) -> None:
     """Make `path` read-only and bring its bytes to the disk."""
-    with _effect("seal", path, path.stat().st_size):
+    with effect("seal", path, _size(path)):
         path.chmod(READ_ONLY)
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(path, os.O_RDONLY)
+
+
+def sync_file(path: Path) -> None:
+    """Bring the bytes of `path` to the disk, whoever wrote them."""
+    with effect("sync", path, _size(path)):
+        _sync(path, os.O_RDONLY)
 
 
 def sync_directory(path: Path) -> None:
     """Bring the names in directory `path` to the disk."""
-    with _effect("sync", path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    with effect("sync", path):
+        _sync(path, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def link(source: Path, destination: Path) -> bool:
     """Give `source` the further name `destination`; return False where that name is taken."""
-    with _effect("publish", destination):
+    with effect("publish", destination):
         try:
             os.link(source, destination, follow_symlinks=False)
         except FileExistsError:
             return False
-    return True
+        return True
 
 
 def rename(source: Path, destination: Path) -> bool:
     """Rename `source`, over `destination` if that exists; return False when `source` is gone."""
-    with _effect("rename", source):
+    with effect("rename", source):
         try:
             source.replace(destination)
         except FileNotFoundError:
             return False
-    return True
+        return True
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Exchange two paths in one step (Linux, `renameat2`); False where the system or the file system cannot."""
+    import ctypes  # noqa: PLC0415 - only a package that replaces another needs it
+
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "renameat2"):
+        return False
+    here, both = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    with effect("exchange", second):
+        return bool(library.renameat2(here, os.fsencode(first), here, os.fsencode(second), both) == 0)
 
 
 def unlink(path: Path) -> None:
     """Remove the name `path`; nothing happens where there is none."""
-    with _effect("remove", path):
+    with effect("remove", path):
         path.unlink(missing_ok=True)
 
 
 def remove_tree(path: Path) -> None:
     """Remove `path` and all below it, as far as it can be: what stays is swept another time."""
-    with _effect("remove", path):
+    with effect("remove", path):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def touch(path: Path) -> int:
     """Change `path` (created where missing) and return its change time, in nanoseconds of that file system's clock."""
-    with _effect("touch", path):
+    with effect("touch", path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
         try:
             os.utime(descriptor)
             return os.fstat(descriptor).st_ctime_ns
         finally:
             os.close(descriptor)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _size(path: Path) -> int:
+    """Return the size of `path` in bytes, 0 where it cannot be told."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

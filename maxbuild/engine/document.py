@@ -6,8 +6,10 @@ Inputs are held by role as content digests, never as keys of what made them: tha
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self, cast
 
 from maxbuild.engine.canonical import JSON, Place, canonical_json, leaves
@@ -18,7 +20,7 @@ SCHEMA = 1
 _DOMAIN = b"maxbuild.task.v1\0"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Document:
     """What a task is, without names, places and times. Two tasks with equal documents are the same work."""
 
@@ -57,6 +59,14 @@ class Document:
                 )
         raise ValueError("not a task document")
 
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Make the document whose canonical form is `text`; ValueError when it is not that of a document."""
+        document = cls.from_json(json.loads(text))
+        if document.text != text:
+            raise ValueError("not the canonical form of a task document")
+        return document
+
     def to_json(self) -> dict[str, JSON]:
         """Return the document as a JSON value."""
         return {
@@ -68,10 +78,24 @@ class Document:
             "outputs": self.outputs,
         }
 
+    @cached_property
+    def text(self) -> str:
+        """Return the canonical form; TypeError when a parameter has none."""
+        return canonical_json(self.to_json()).decode()
+
     def key(self) -> TaskKey:
         """Return the key; TypeError when a parameter has no canonical form."""
-        return TaskKey(hashlib.sha256(_DOMAIN + canonical_json(self.to_json())).hexdigest())
+        return key_of(self.text)
+
+    def __hash__(self) -> int:
+        """Return a hash of the canonical form: equal documents have one."""
+        return hash(self.text)
 
     def leaves(self) -> dict[Place, str]:
         """Return what the same walk finds at every place; two documents have one key exactly when these are equal."""
         return leaves(self.to_json())
+
+
+def key_of(text: str) -> TaskKey:
+    """Return the key of the document whose canonical form is `text`; UnicodeEncodeError when it is not Unicode."""
+    return TaskKey(hashlib.sha256(_DOMAIN + text.encode()).hexdigest())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from maxbuild.engine.holder import Holder
 from maxbuild.engine.report import TaskReport
 
 
@@ -26,6 +27,14 @@ class TaskProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskWaits:
+    """A task waits for another process, which has the right to do the same work."""
+
+    name: str
+    holder: Holder
+
+
+@dataclass(frozen=True, slots=True)
 class TaskFinished:
     """Nothing more will happen to a task; cached and skipped tasks finish without having started."""
 
@@ -39,7 +48,7 @@ class GraphGrew:
     names: tuple[str, ...]
 
 
-Event: TypeAlias = TaskStarted | TaskProgress | TaskFinished | GraphGrew
+Event: TypeAlias = TaskStarted | TaskProgress | TaskWaits | TaskFinished | GraphGrew
 OnEvent: TypeAlias = Callable[[Event], None]
 
 

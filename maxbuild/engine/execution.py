@@ -6,20 +6,24 @@ What it consumes is proved before and after the run, so that no result lies unde
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from maxbuild.engine import disk
+from maxbuild.engine.cancelled import Cancelled
 from maxbuild.engine.digest import Digest
-from maxbuild.engine.isolation import Cancelled, Children, failure, run_isolated, with_log
+from maxbuild.engine.executor import Executor, Order
+from maxbuild.engine.holder import Holder
+from maxbuild.engine.isolation import Children
 from maxbuild.engine.lookup import Miss
 from maxbuild.engine.records import Last, Record, Result
-from maxbuild.engine.steps import SteadyProgress, call_step
+from maxbuild.engine.report import State
+from maxbuild.engine.sharing import Sharing, fetch_result, offer_result
+from maxbuild.engine.steps import SteadyProgress
 from maxbuild.engine.store import Store
 from maxbuild.engine.task import Job, Kind, Progress, SourceFile, Task, check_output_name
-from maxbuild.errors import MaxbuildError, TaskFailed
+from maxbuild.errors import TaskFailed, WorkFound
 
 
 class LostInput(Exception):
@@ -33,54 +37,114 @@ class LostInput(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One task to carry out: what it is, why it runs, and where its result is noted."""
+    """One task to carry out: what it is, why it runs, and where its result is noted.
+
+    `forced`: it runs although its result may be there. `frozen`: it must not run, only be found somewhere.
+    """
 
     task: Task
     miss: Miss
     kind: Kind
     scope: str
     forced: bool
+    frozen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facilities:
+    """What tasks are carried out with."""
+
+    store: Store
+    executor: Executor
+    children: Children
+    sharing: Sharing | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Whom a task tells how it goes."""
+
+    started: Callable[[], None]
+    progress: Progress
+    waits: Callable[[Holder], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The record a task ended with; `ran` is False when another builder had been faster."""
+    """The record a task ended with, and whether it ran, came from a remote cache, or was another builder's."""
 
     record: Record
-    ran: bool
+    state: State
 
 
-def carry_out(
-    assignment: Assignment,
-    store: Store,
-    children: Children,
-    started: Callable[[], None],
-    progress: Progress,
-) -> Outcome:
+def carry_out(assignment: Assignment, facilities: Facilities, listener: Listener) -> Outcome:
     """Carry out one task and return what it left.
 
     Raises LostInput, a MaxbuildError when the step or the disk fails, and Cancelled when told to stop.
     """
-    miss = assignment.miss
-    lock = store.lock(miss.key, children.stop)
+    miss, store = assignment.miss, facilities.store
+    lock = store.lock(miss.key, facilities.children.stop, listener.waits)
     if lock is None:
         raise Cancelled
     with lock:
-        done = None if assignment.forced else store.find_result(miss.key)
+        done = None if assignment.forced else _find(assignment, store)
         if done is not None:
-            return Outcome(done, ran=False)
-        inputs = _verified_inputs(assignment, store)
-        started()
+            return Outcome(done, State.CACHED)
         with store.workspace(miss.key) as folder:
-            begin = time.monotonic()
-            job = _job(assignment, inputs, folder, progress, children)
-            outputs = _run(assignment, job, store.log_path(miss.key), children)
-            seconds = time.monotonic() - begin
-            _confirm_inputs(assignment, store)
-            record = _publish(assignment, outputs, folder, seconds, store)
+            record = _fetch(assignment, facilities, folder)
+            if record is not None:
+                kept = store.record_result(record)
+                store.set_last(assignment.scope, assignment.task.name, Last(record.text, ()))
+                return Outcome(kept, State.FETCHED)
+            if assignment.frozen:
+                raise _work_found(assignment)
+            record = _run(assignment, facilities, listener, folder)
         kept = store.record_result(record, replace=assignment.forced)
-        store.set_last(assignment.scope, assignment.task.name, Last(miss.document, miss.explanations))
-        return Outcome(kept, ran=True)
+        store.set_last(assignment.scope, assignment.task.name, Last(record.text, record.explanations))
+        if facilities.sharing is not None and facilities.sharing.covers(assignment.kind):
+            offer_result(facilities.sharing, kept, store)
+        return Outcome(kept, State.BUILT)
+
+
+def _find(assignment: Assignment, store: Store) -> Record | None:
+    with store.steady():
+        done = store.find_result(assignment.miss.key)
+        if done is not None:
+            store.claim(done.key)
+        return done
+
+
+def _fetch(assignment: Assignment, facilities: Facilities, folder: Path) -> Record | None:
+    sharing = facilities.sharing
+    if sharing is None or assignment.forced or not sharing.covers(assignment.kind):
+        return None
+    return fetch_result(sharing, assignment.task, assignment.miss, facilities.store, folder)
+
+
+def _work_found(assignment: Assignment) -> WorkFound:
+    reasons = [
+        f"{explanation.reason} `{explanation.what}`: {explanation.old or 'nothing'} → {explanation.new or 'nothing'}"
+        if explanation.old or explanation.new
+        else str(explanation.reason)
+        for explanation in assignment.miss.explanations
+    ]
+    return WorkFound(
+        f"task `{assignment.task.name}` would have to run", causes=[f"no result under {assignment.miss.key}", *reasons]
+    )
+
+
+def _run(assignment: Assignment, facilities: Facilities, listener: Listener, folder: Path) -> Record:
+    """Run the step and publish what it left, unless its inputs have changed meanwhile."""
+    store, miss = facilities.store, assignment.miss
+    inputs = _verified_inputs(assignment, store)
+    listener.started()
+    begin = time.monotonic()
+    job = _job(assignment, inputs, folder, listener.progress, facilities.children)
+    order = Order(assignment.task.name, assignment.kind, miss.document, job, store.log_path(miss.key))
+    outputs = facilities.executor.run(order, facilities.children)
+    seconds = time.monotonic() - begin
+    _confirm_inputs(assignment, store)
+    return _publish(assignment, outputs, folder, seconds, store)
 
 
 def _verified_inputs(assignment: Assignment, store: Store) -> dict[str, Path]:
@@ -136,27 +200,6 @@ def _job(
     return Job(task.params, inputs, scratch, SteadyProgress(report), task.local, digests)
 
 
-def _run(assignment: Assignment, job: Job, log: Path, children: Children) -> dict[str, Path]:
-    kind = assignment.kind
-    if kind.isolated:
-        return run_isolated(assignment.task.name, kind.run, job, log, children)
-    try:
-        return call_step(kind.run, job)
-    except MaxbuildError as error:
-        _keep_traceback(log)
-        raise with_log(error, log) from None
-    except Exception as error:
-        if isinstance(error, OSError) and disk.is_full(error):
-            raise disk.storage_error(error, "write in", job.scratch) from error
-        _keep_traceback(log)
-        raise failure(assignment.task.name, traceback.format_exception_only(error)[-1].strip(), log) from error
-
-
-def _keep_traceback(log: Path) -> None:
-    disk.unlink(log)
-    disk.write_file(log, traceback.format_exc().encode(errors="backslashreplace"))
-
-
 def _publish(assignment: Assignment, outputs: Mapping[str, Path], folder: Path, seconds: float, store: Store) -> Record:
     """Bring every output into the store and return the record that names them."""
     task = assignment.task
@@ -170,7 +213,7 @@ def _publish(assignment: Assignment, outputs: Mapping[str, Path], folder: Path, 
         if path not in moved:
             moved[path] = store.publish(path) if path.is_relative_to(scratch) else store.adopt(path)
         digests[name] = moved[path]
-    return Record(assignment.miss.document, Result(digests), seconds, size, assignment.miss.explanations)
+    return Record(assignment.miss.document.text, Result(digests), seconds, size, assignment.miss.explanations)
 
 
 def _check_outputs(task: Task, outputs: Mapping[str, Path]) -> None:

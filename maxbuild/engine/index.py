@@ -1,7 +1,7 @@
-"""The index: small JSON rows in diskcache, opened so that no row can make this program unpickle or leave its folder.
+"""The index: small JSON rows by key. It holds what can be made again: one that is broken is set aside and begun anew.
 
-Stock diskcache unpickles what a row says it should, follows a row's file name anywhere, and evicts at 1 GiB
-(CVE-2025-69872). Here a row is bytes under text, inside the database, or it is refused and counts as absent.
+Reading asks the database itself, many rows at a time; `writer` makes it and writes it, and is imported for the first
+row that is written. So what finds nothing to do writes nothing, and an index that may not be written can be read.
 """
 
 from __future__ import annotations
@@ -13,179 +13,182 @@ import secrets
 import sqlite3
 import threading
 import warnings
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
-
-import diskcache
-from diskcache.core import (
-    DBNAME,
-    DEFAULT_SETTINGS,
-    METADATA,
-    MODE_RAW,
-)
+from typing import TYPE_CHECKING, TypeVar
 
 from maxbuild.engine import disk
 from maxbuild.engine.canonical import JSON
+from maxbuild.engine.rows import Reader, RefusedRow
 from maxbuild.errors import StoreError
+
+if TYPE_CHECKING:
+    from maxbuild.engine.writer import Writer
 
 Answer = TypeVar("Answer")
 
-_SETTINGS: dict[str, Any] = {
-    **{name: value for name, value in DEFAULT_SETTINGS.items() if name.startswith("sqlite_")},
-    "eviction_policy": "none",
-    "cull_limit": 0,
-    "statistics": 0,
-    "tag_index": 0,
-}
+DATABASE = "cache.db"
+"""The name that diskcache gives to the database's file in the index's folder."""
+
+_TRIES = 3
+_PAGES = 4 * 4096
+"""What a transaction may need beside its row: whole pages of the table, of two orders, and of the counters."""
 _BROKEN = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_MISMATCH})
 _PRIMARY_CODE = 0xFF  # sqlite's extended codes keep the primary one in the low byte
+_NO_ROOM = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR_WRITE: errno.EFBIG,  # any refusal to write but ENOSPC; a limit on file sizes is the likely one
+    sqlite3.SQLITE_IOERR_SHMSIZE: errno.ENOSPC,
+}
 
 
 class BrokenIndexWarning(UserWarning):
     """The index, or a row of it, is not what this program wrote; it counts as absent."""
 
 
-class RefusedRow(ValueError):
-    """A row is something other than bytes under text inside the database."""
-
-
-class BytesDisk(diskcache.Disk):  # type: ignore[misc]
-    """Turns rows into values for diskcache: bytes under text keys, inside the database, nothing else either way.
-
-    No file is ever named by a row, so there is none to follow or to remove. RefusedRow is raised for everything else.
-    """
-
-    def hash(self, key: object) -> NoReturn:  # noqa: ARG002
-        """Refuse: only sharded caches ask, and this index is none."""
-        raise RefusedRow("the index is not sharded")
-
-    def put(self, key: object) -> tuple[str, bool]:
-        """Return the database key for `key`, which must be text."""
-        if type(key) is not str:
-            raise RefusedRow(f"a key must be text, not {type(key).__name__}")
-        return key, True
-
-    def get(self, key: object, raw: object) -> str:
-        """Return the key of a row."""
-        if type(key) is not str or raw != 1:
-            raise RefusedRow("a row's key is not plain text")
-        return key
-
-    def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, None, memoryview]:  # noqa: ARG002
-        """Return the columns for `value`, which must be bytes."""
-        if type(value) is not bytes or read:
-            raise RefusedRow(f"a value must be bytes, not {type(value).__name__}")
-        return 0, MODE_RAW, None, sqlite3.Binary(value)
-
-    def fetch(self, mode: object, filename: object, value: object, read: object) -> bytes:
-        """Return the value of a row."""
-        if mode != MODE_RAW or filename is not None or type(value) is not bytes or read:
-            raise RefusedRow("a row's value is not plain bytes")
-        return value
-
-    def filename(self, key: object = None, value: object = None) -> NoReturn:  # noqa: ARG002
-        """Refuse: values are kept inside the database."""
-        raise RefusedRow("the index keeps no files")
-
-    def remove(self, file_path: object) -> None:
-        """Remove nothing: a file name in a row is not one of ours."""
-
-
 class Index:
-    """Rows by key. A broken index is set aside with a warning and started empty: rows can be made again."""
+    """Rows by key, shared by threads and by processes."""
 
-    def __init__(self, directory: Path) -> None:
-        """Open the index in `directory`, which is made where missing; StoreError when it cannot be written."""
+    def __init__(self, directory: Path, *, read_only: bool = False) -> None:
+        """Use the index in `directory`, which is made where missing; StoreError when it cannot be.
+
+        read_only: rows are only read; those to be written are forgotten.
+        """
         if os.path.expandvars(directory) != str(directory):  # diskcache would expand it too
             raise StoreError(f"the store's path holds a variable: `{directory}`", hint="choose a path without `$`")
         self._directory = directory
+        self._read_only = read_only
         self._mutex = threading.Lock()
-        self._cache = self._open()
+        self._ahead: dict[str, JSON] = {}
+        self._reader = Reader(directory / DATABASE)
+        self._writer: Writer | None = None
+        if not read_only:
+            disk.make_directory(directory)
+            disk.restrict_directory(directory)
 
-    def get(self, key: str) -> bytes | None:
-        """Return the value under `key`, None where there is none or the row is refused."""
-        try:
-            value: bytes | None = self._attempt(lambda cache: cache.get(key))
-        except RefusedRow as refusal:
-            self._warn(f"a row was refused and counts as absent: {refusal}")
-            return None
-        return value
+    def read_ahead(self, keys: Iterable[str]) -> dict[str, JSON]:
+        """Read the rows under `keys` in few queries, for the next time each is asked for, and return them too."""
+        wanted = list(dict.fromkeys(keys))
+        return self._keep(self._reading(lambda reader: list(reader.rows(wanted))))
+
+    def read_ahead_from(self, prefix: str) -> dict[str, JSON]:
+        """Read all rows whose keys begin with `prefix` in one query, and return them too."""
+        return self._keep(self._reading(lambda reader: list(reader.rows_from(prefix))))
 
     def get_json(self, key: str) -> JSON:
-        """Return the JSON value under `key`; null where there is none, or where the bytes are no JSON."""
-        content = self.get(key)
-        try:
-            return None if content is None else json.loads(content)
-        except ValueError:
-            self._warn("a row is no JSON and counts as absent")
-            return None
+        """Return the JSON value under `key`; null where there is none, or where the row is refused or no JSON."""
+        if key in self._ahead:
+            return self._ahead.pop(key, None)  # good for once: who asks again wants it anew
+        for _, content in self._reading(lambda reader: list(reader.rows([key]))):
+            return self._parsed(content)
+        return None
 
     def set_json(self, key: str, value: object) -> None:
         """Put `value`, which JSON can spell, under `key`."""
         content = json.dumps(value, separators=(",", ":")).encode()
-        self._attempt(lambda cache: cache.set(key, content))
+        self._write(key, lambda writer: writer.set(key, content), len(content))
 
     def delete(self, key: str) -> None:
         """Remove the row under `key`; nothing happens where there is none."""
-        self._attempt(lambda cache: cache.delete(key))
+        self._write(key, lambda writer: writer.delete(key), 0)
 
     def keys(self, prefix: str) -> list[str]:
         """Return every text key that begins with `prefix`, sorted."""
-        above = prefix + "\U0010ffff"
-        query = "SELECT key FROM Cache WHERE raw = 1 AND typeof(key) = 'text' AND key >= ? AND key < ? ORDER BY key"
-        with closing(sqlite3.connect(self._directory / DBNAME)) as connection:
-            return [key for (key,) in connection.execute(query, (prefix, above))]
+        return [key for key, _ in self._reading(lambda reader: reader.written_from(prefix))]
+
+    def written(self, prefix: str) -> dict[str, float]:
+        """Return every text key that begins with `prefix`, with the time it was written, in seconds since 1970."""
+        return dict(self._reading(lambda reader: reader.written_from(prefix)))
 
     def size(self) -> int:
         """Return the bytes the database takes."""
-        return int(self._attempt(lambda cache: cache.volume()))
+        files = (self._directory / f"{DATABASE}{suffix}" for suffix in ("", "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
 
     def close(self) -> None:
-        """Close this thread's connection; the next use opens another."""
-        self._cache.close()
+        """Close this thread's connections; the next use opens others."""
+        self._reader.close()
+        if self._writer is not None:
+            self._writer.close()
 
-    def _open(self) -> Any:
-        disk.make_directory(self._directory)
-        disk.restrict_directory(self._directory)
+    def _keep(self, rows: Iterable[tuple[str, bytes]]) -> dict[str, JSON]:
+        parsed = {key: self._parsed(content) for key, content in rows}
+        self._ahead.update(parsed)
+        return parsed
+
+    def _parsed(self, content: bytes) -> JSON:
+        try:
+            value: JSON = json.loads(content)
+        except ValueError:
+            self._warn("a row is no JSON and counts as absent")
+            return None
+        return value
+
+    def _reading(self, operation: Callable[[Reader], Answer]) -> Answer:
+        reader = self._reader
+        for attempt in range(_TRIES):
+            try:
+                answer = operation(reader)
+                break
+            except sqlite3.Error as error:
+                self._mend(error, reader, attempt)
+        for refusal in reader.refused():
+            self._warn(f"a row was refused and counts as absent: {refusal}")
+        return answer
+
+    def _mend(self, error: sqlite3.Error, reader: Reader, attempt: int) -> None:
+        """Make the index readable after `error`, for another attempt; StoreError where that cannot be."""
+        if not _is_broken(error) or self._read_only or attempt == _TRIES - 1:
+            raise self._unusable(error) from error
+        reader.close()
+        with self._mutex:
+            if attempt == 0 and self._writer is None:
+                self._writer = self._open()  # another process may be half-way through making it
+            elif attempt:
+                self._start_empty(error)
+
+    def _write(self, key: str, operation: Callable[[Writer], None], size: int) -> None:
+        """Carry out one transaction on a row of `size` bytes."""
+        self._ahead.pop(key, None)
+        if self._read_only:
+            return
+        need = size + _PAGES
+        with disk.effect("write to index", self._directory, need):
+            writer = self._opened()
+            try:
+                operation(writer)
+            except (sqlite3.Error, TimeoutError) as error:
+                if not _is_broken(error):
+                    raise self._unusable(error, need) from error
+                with self._mutex:
+                    if self._writer is writer:  # else another thread has replaced it already
+                        self._start_empty(error)
+                operation(self._opened())
+
+    def _opened(self) -> Writer:
+        with self._mutex:
+            if self._writer is None:
+                self._writer = self._open()
+            return self._writer
+
+    def _start_empty(self, error: Exception) -> None:
+        self._reader.close()
+        self._set_aside(error)
+        self._ahead.clear()
+        self._writer = self._open()
+
+    def _open(self) -> Writer:
+        from maxbuild.engine.writer import Writer  # noqa: PLC0415 - what only reads has no need of diskcache
+
         for last_try in (False, True):
             try:
-                self._check_settings()
-                return diskcache.Cache(str(self._directory), disk=BytesDisk, **_SETTINGS)
+                with disk.effect("open index", self._directory):
+                    return Writer(self._directory)
             except (sqlite3.Error, RefusedRow) as error:
                 if last_try or not _is_broken(error):
                     raise self._unusable(error) from error
                 self._set_aside(error)
         raise AssertionError("unreachable")
-
-    def _check_settings(self) -> None:
-        """Refuse settings diskcache would obey that are not ours: each becomes an attribute, or text of a PRAGMA."""
-        database = self._directory / DBNAME
-        if not database.exists():
-            return
-        with closing(sqlite3.connect(database)) as connection:
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'Settings'").fetchall():
-                return
-            for name, value in connection.execute("SELECT key, value FROM Settings"):
-                known = name in DEFAULT_SETTINGS or name in METADATA
-                if not known or not (isinstance(value, int) or value == _SETTINGS.get(name)):
-                    raise RefusedRow(f"unknown setting {name!r}")
-
-    def _attempt(self, operation: Callable[[Any], Answer]) -> Answer:
-        cache = self._cache
-        try:
-            return operation(cache)
-        except diskcache.Timeout as error:
-            raise self._unusable(error) from error
-        except sqlite3.Error as error:
-            if not _is_broken(error):
-                raise self._unusable(error) from error
-            with self._mutex:
-                if self._cache is cache:  # else another thread has replaced it already
-                    self._set_aside(error)
-                    self._cache = self._open()
-            return operation(self._cache)
 
     def _set_aside(self, error: Exception) -> None:
         aside = self._directory.with_name(f"{self._directory.name}.broken-{secrets.token_hex(4)}")
@@ -193,13 +196,13 @@ class Index:
         disk.rename(self._directory, aside)
         disk.make_directory(self._directory)
 
-    def _unusable(self, error: Exception) -> StoreError:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-            return disk.storage_error(OSError(errno.ENOSPC, str(error)), "write to the index", self._directory)
-        cause = "it stayed locked, or may not be written" if isinstance(error, diskcache.Timeout) else str(error)
+    def _unusable(self, error: Exception, need: int = _PAGES) -> StoreError:
+        room = _NO_ROOM.get(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK))
+        if room is not None:
+            return disk.storage_error(OSError(room, str(error)), "write to index", self._directory, need)
         return StoreError(
             f"could not use the index `{self._directory}`",
-            causes=[cause],
+            causes=[str(error)],
             hint="see whether its disk is full and whether you may write to it",
         )
 
@@ -208,6 +211,6 @@ class Index:
 
 
 def _is_broken(error: Exception) -> bool:
-    if isinstance(error, RefusedRow):
-        return True
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY_CODE in _BROKEN
+    if isinstance(error, sqlite3.Error):
+        return error.sqlite_errorcode & _PRIMARY_CODE in _BROKEN
+    return isinstance(error, RefusedRow)

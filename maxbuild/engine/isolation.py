@@ -14,14 +14,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from maxbuild.engine import disk
+from maxbuild.engine.cancelled import Cancelled
 from maxbuild.engine.task import Job, Progress
 from maxbuild.errors import MaxbuildError, StoreError, TaskFailed, from_json
 
 _PATIENCE = 5.0
-
-
-class Cancelled(BaseException):
-    """The build was interrupted; not an Exception, so that no step catches it by accident."""
 
 
 class Children:
@@ -68,7 +65,7 @@ def run_isolated(name: str, run: str, job: Job, log: Path, children: Children) -
     """
     answer = job.scratch.parent / "answer.json"
     receiver, sender = os.pipe()
-    with os.fdopen(receiver, "rb") as lines, _open_log(log) as output:
+    with os.fdopen(receiver, "rb") as lines, disk.open_output(log) as output:
         try:
             process = children.start(
                 [sys.executable, "-P", "-m", "maxbuild.engine.worker"],
@@ -106,13 +103,6 @@ def failure(name: str, cause: str, log: Path) -> TaskFailed:
 def _kill_group(group: int) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
-
-
-def _open_log(log: Path) -> IO[bytes]:
-    try:
-        return log.open("wb")
-    except OSError as error:
-        raise disk.storage_error(error, "write", log) from error
 
 
 def _environment(folder: Path) -> Mapping[str, str]:

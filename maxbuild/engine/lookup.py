@@ -67,11 +67,15 @@ def look_up(store: Store, scope: str, name: str, document: Document, *, forced: 
 def note_hit(store: Store, scope: str, name: str, record: Record) -> None:
     """Make the document of work found done the newest under its name: the next difference is told against it."""
     last = store.last(scope, name)
-    if last is None or last.document != record.document:
-        store.set_last(scope, name, Last(record.document, ()))
+    if last is None or last.text != record.text:
+        store.set_last(scope, name, Last(record.text, ()))
 
 
 def _differences(name: str, document: Document, last: Last | None) -> tuple[Explanation, ...]:
     if last is None:
         return (Explanation(Reason.NEW, name),)
-    return compare(last.document, document) or (Explanation(Reason.EVICTED, "result"),)
+    try:
+        before = last.document
+    except ValueError:  # a row that somebody else wrote
+        return (Explanation(Reason.NEW, name),)
+    return compare(before, document) or (Explanation(Reason.EVICTED, "result"),)

@@ -6,16 +6,16 @@ in the same tick would not show in it.
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from dataclasses import astuple, dataclass, replace
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from maxbuild.engine import disk
 from maxbuild.engine.digest import Digest, hash_file
 from maxbuild.engine.index import Index
+from maxbuild.errors import StoreError
 
 _SECOND = 10**9
 _TICK_WAIT = 0.002
@@ -27,8 +27,7 @@ class UnsteadyFile(OSError):
     """A file changed each time it was read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """The stat tuple of a file: which file it is, its size in bytes, and its two change times in nanoseconds."""
 
     device: int
@@ -38,14 +37,14 @@ class Stamp:
     changed: int
 
     @classmethod
-    def of(cls, path: Path) -> Self:
+    def of(cls, path: str | Path) -> Self:
         """Return the stamp of the file at `path`, following links; OSError when there is none."""
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 - a null build does little else, and Path.stat takes twice as long
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
     def same_bytes(self, other: Stamp) -> bool:
         """Return whether nothing but the change time differs, which a further hard link alone moves."""
-        return replace(self, changed=other.changed) == other
+        return self[:4] == other[:4]
 
 
 class Memo:
@@ -55,25 +54,25 @@ class Memo:
     hard links, and each link moves it.
     """
 
-    def __init__(self, index: Index, clock: Path) -> None:
-        """Keep rows in `index`; `clock` is a file to touch, to read a file system's clock from."""
+    def __init__(self, index: Index, clock: Path | None) -> None:
+        """Keep rows in `index`; `clock` is a file to touch, to read a file system's clock from; None forgets all."""
         self._index = index
         self._clock = clock
 
-    def known(self, path: Path, *, sealed: bool = False) -> Digest | None:
+    def known(self, path: str | Path, *, sealed: bool = False) -> Digest | None:
         """Return the digest of `path` if it is known without reading it; None also where there is no such file."""
         try:
             stamp = Stamp.of(path)
-        except OSError:
+        except (OSError, ValueError):  # a name with a zero byte is no file's
             return None
-        match self._index.get_json(_row(path)):
+        match self._index.get_json(stamp_row(path)):
             case [int(device), int(inode), int(size), int(modified), int(changed), str(text)]:
                 known = Stamp(device, inode, size, modified, changed)
                 if known == stamp or (sealed and known.same_bytes(stamp)):
                     return _digest(text)
         return None
 
-    def digest(self, path: Path, *, sealed: bool = False) -> Digest:
+    def digest(self, path: str | Path, *, sealed: bool = False) -> Digest:
         """Return the digest of `path`, reading it where its stamp is not known.
 
         Raises OSError when it cannot be read, UnsteadyFile when it changes all the while.
@@ -84,18 +83,18 @@ class Memo:
         for _ in range(_READ_TRIES):
             settled = self._settled(path)
             before = Stamp.of(path)
-            digest = hash_file(path)
+            digest = hash_file(Path(path))
             if Stamp.of(path) == before:
-                if settled:
+                if settled and _is_on_disk(path):
                     self.remember(path, before, digest)
                 return digest
         raise UnsteadyFile(f"`{path}` changed while it was read")
 
-    def remember(self, path: Path, stamp: Stamp, digest: Digest) -> None:
+    def remember(self, path: str | Path, stamp: Stamp, digest: Digest) -> None:
         """Note that `path`, with `stamp`, holds the content `digest`."""
-        self._index.set_json(_row(path), [*astuple(stamp), digest])
+        self._index.set_json(stamp_row(path), [*stamp, digest])
 
-    def renew(self, path: Path, digest: Digest) -> bool:
+    def renew(self, path: str | Path, digest: Digest) -> bool:
         """Return whether `path` still holds `digest`; a change time that alone moved is taken for a further link."""
         if self.known(path) == digest:
             return True
@@ -104,8 +103,10 @@ class Memo:
             return True
         return self.digest(path) == digest
 
-    def _settled(self, path: Path) -> bool:
+    def _settled(self, path: str | Path) -> bool:
         """Wait a little for the clock to leave the tick in which `path` last changed; return whether it has."""
+        if self._clock is None:
+            return False
         for _ in range(_TICK_TRIES):
             changed = Stamp.of(path).changed
             unit = _SECOND if changed % _SECOND == 0 else 1  # some file systems count whole seconds
@@ -115,8 +116,22 @@ class Memo:
         return False
 
 
-def _row(path: Path) -> str:
-    return f"stamp:{json.dumps(os.fspath(path))}"
+def _is_on_disk(path: str | Path) -> bool:
+    """Bring the bytes of `path` to the disk; False where that cannot be done, and then nothing may be noted of them.
+
+    File systems bring the times of a file there without its bytes: after a loss of power, an input could have the stat
+    tuple of the new content and the content of before.
+    """
+    try:
+        disk.sync_file(Path(path))
+    except StoreError:
+        return False
+    return True
+
+
+def stamp_row(path: str | Path) -> str:
+    """Return the key of the row that keeps what is known of `path`."""
+    return f"stamp:{encode_basestring_ascii(os.fspath(path))}"
 
 
 def _digest(text: str) -> Digest | None:

@@ -1,4 +1,8 @@
-"""Records: what the index keeps about work, and how it is read back; a row that is no record counts as absent."""
+"""Records: what the index keeps about work, and how it is read back; a row that is no record counts as absent.
+
+A record keeps its document as canonical text: its hash is proof enough that it answers a key, and it is parsed only
+when somebody asks what changed.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import Self, cast
 
 from maxbuild.engine.canonical import JSON
 from maxbuild.engine.digest import Digest, TaskKey
-from maxbuild.engine.document import Document
+from maxbuild.engine.document import Document, key_of
 from maxbuild.engine.explain import Explanation, explanations_from_json, explanations_to_json
 
 
@@ -24,7 +28,8 @@ class Result:
 class Record:
     """A result with the document it answers, the seconds it took, the bytes it holds and why it was made."""
 
-    document: Document
+    text: str
+    """The canonical form of the document."""
     result: Result
     seconds: float
     size: int
@@ -33,12 +38,17 @@ class Record:
     @cached_property
     def key(self) -> TaskKey:
         """Return the key of the document."""
-        return self.document.key()
+        return key_of(self.text)
+
+    @cached_property
+    def document(self) -> Document:
+        """Return the document; ValueError when the text is that of none."""
+        return Document.from_text(self.text)
 
     def to_json(self) -> dict[str, JSON | float]:
         """Return the record as a JSON value."""
         return {
-            "document": self.document.to_json(),
+            "document": self.text,
             "outputs": self.result.outputs,
             "seconds": self.seconds,
             "bytes": self.size,
@@ -50,14 +60,14 @@ class Record:
         """Make the record that `to_json` returned; ValueError or TypeError when `value` is none."""
         match value:
             case {
-                "document": Mapping() as document,
+                "document": str(text),
                 "outputs": Mapping() as outputs,
                 "seconds": int() | float() as seconds,
                 "bytes": int(size),
                 "explanations": list() as explanations,
             }:
                 return cls(
-                    Document.from_json(document),
+                    text,
                     Result({name: Digest(cast("str", digest)) for name, digest in outputs.items()}),
                     float(seconds),
                     size,
@@ -70,25 +80,28 @@ class Record:
 class Last:
     """The newest document under a task's name in a scope, and why it ran; no explanation where it was found done."""
 
-    document: Document
+    text: str
+    """The canonical form of the document."""
     explanations: tuple[Explanation, ...]
 
     @cached_property
     def key(self) -> TaskKey:
         """Return the key of the document."""
-        return self.document.key()
+        return key_of(self.text)
+
+    @cached_property
+    def document(self) -> Document:
+        """Return the document; ValueError when the text is that of none."""
+        return Document.from_text(self.text)
 
     def to_json(self) -> dict[str, JSON]:
         """Return the record as a JSON value."""
-        return {
-            "document": self.document.to_json(),
-            "explanations": explanations_to_json(self.explanations),
-        }
+        return {"document": self.text, "explanations": explanations_to_json(self.explanations)}
 
     @classmethod
     def from_json(cls, value: JSON) -> Self:
         """Make the record that `to_json` returned; ValueError or TypeError when `value` is none."""
         match value:
-            case {"document": Mapping() as document, "explanations": list() as explanations}:
-                return cls(Document.from_json(document), explanations_from_json(explanations))
+            case {"document": str(text), "explanations": list() as explanations}:
+                return cls(text, explanations_from_json(explanations))
         raise ValueError("not the last document of a task")

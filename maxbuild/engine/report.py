@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from maxbuild.engine.digest import TaskKey
+from maxbuild.engine.document import Document
 from maxbuild.engine.explain import Explanation
 from maxbuild.engine.graph import Deferred
 from maxbuild.engine.records import Result
@@ -20,6 +21,8 @@ class State(StrEnum):
 
     CACHED = "cached"
     """Its result was in the store; nothing ran."""
+    FETCHED = "fetched"
+    """Its result came from a remote cache; nothing ran."""
     BUILT = "built"
     """It ran, and left a result."""
     FAILED = "failed"
@@ -34,12 +37,17 @@ class State(StrEnum):
     """It was running when the build was interrupted."""
 
 
+DONE = frozenset({State.CACHED, State.FETCHED, State.BUILT})
+"""The states of a task that has a result."""
+
+
 @dataclass(frozen=True, slots=True)
 class TaskReport:
     """What became of one task.
 
-    `explanations` is never empty for a task that ran, and always empty for a cached one. `seconds` and `bytes` are
-    those of the run that made the result, whenever that was. `key` is None while an input is unknown.
+    `explanations` is never empty for a task that ran or was fetched, and always empty for a cached one. `seconds` and
+    `bytes` are those of the run that made the result, whenever that was. `key` is None while an input is unknown.
+    `document` is there for a task that was not found done.
     """
 
     name: str
@@ -50,7 +58,13 @@ class TaskReport:
     bytes: int | None = None
     error: MaxbuildError | None = None
     key: TaskKey | None = None
-    log: Path | None = None
+    document: Document | None = None
+    log_path: Path | None = None
+
+    @property
+    def log(self) -> Path | None:
+        """Return the file with what its newest run wrote, where there is one."""
+        return self.log_path if self.log_path is not None and self.log_path.exists() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,4 +87,4 @@ class Report:
     @property
     def complete(self) -> bool:
         """Return whether every task has a result and nothing is unknown."""
-        return not self.deferred and all(task.state in (State.CACHED, State.BUILT) for task in self.tasks)
+        return not self.deferred and all(task.state in DONE for task in self.tasks)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from maxbuild.engine.build import Build, Node, Phase
-from maxbuild.engine.crew import Broken, Crew, Done, Lost, Message, Progressed, SourcesRead, Started
-from maxbuild.engine.events import TaskProgress, TaskStarted
-from maxbuild.engine.execution import Assignment, LostInput, carry_out
+from maxbuild.engine.crew import Broken, Crew, Done, Lost, Message, Progressed, SourcesRead, Started, Waits
+from maxbuild.engine.events import TaskProgress, TaskStarted, TaskWaits
+from maxbuild.engine.execution import Assignment, Facilities, Listener, LostInput, carry_out
+from maxbuild.engine.executor import Executor
 from maxbuild.engine.isolation import Children
 from maxbuild.engine.report import Report
+from maxbuild.engine.sharing import Sharing
 from maxbuild.engine.sources import read_sources
 from maxbuild.engine.store import Store
 from maxbuild.engine.task import Kind, Task
@@ -21,16 +24,38 @@ _MOST_LOSSES = 3
 _PATIENCE = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much may run at once: `jobs` tasks, of `memory` bytes in all by what they declare (None: no limit)."""
+
+    jobs: int
+    memory: int | None = None
+
+
 class Execution:
     """One run of `execute`."""
 
-    def __init__(self, build: Build, kinds: Mapping[str, Kind], jobs: int, *, keep_going: bool) -> None:
+    def __init__(
+        self,
+        build: Build,
+        kinds: Mapping[str, Kind],
+        limits: Limits,
+        executor: Executor,
+        sharing: Sharing | None,
+        *,
+        keep_going: bool,
+        frozen: bool,
+    ) -> None:
         self._build = build
-        self._store = build.store
         self._kinds = kinds
+        self._limits = limits
         self._keep_going = keep_going
+        self._frozen = frozen
         self._children = Children()
-        self._crew = Crew(jobs, build.store)
+        self._facilities = Facilities(build.store, executor, self._children, sharing)
+        self._crew = Crew(limits.jobs, build.store)
+        self._memory: dict[str, int] = {}
+        """What every running task declares."""
         self._stopping = False
         self._fatal: BaseException | None = None
 
@@ -50,22 +75,27 @@ class Execution:
             if self._crew.busy:
                 self._children.kill_all()
             self._crew.dismiss(_PATIENCE)
-            self._store.leave_scratch()
 
     def _loop(self) -> None:
         while True:
             self._build.advance()
-            while self._crew.free and not self._stopping and (node := self._build.next_ready()) is not None:
+            while self._crew.free and not self._stopping and (node := self._build.next_ready(self._fits)) is not None:
                 self._hand_over(node)
             if not self._crew.busy:
                 return
             self._take(self._crew.next())
 
+    def _fits(self, node: Node) -> bool:
+        """Return whether `node` can run beside what runs; alone, everything can."""
+        limit = self._limits.memory
+        return limit is None or not self._memory or sum(self._memory.values()) + node.task.memory <= limit
+
     def _hand_over(self, node: Node) -> None:
         if node.phase is Phase.UNREAD:
             unread = self._build.unread_sources(node.task)
-            work = partial(_guarded_read, self._store, node.task, unread)
+            work = partial(_guarded_read, self._build.store, node.task, unread)
         else:
+            self._memory[node.task.name] = node.task.memory
             work = partial(self._carry_out, self._assignment(node))
         node.phase = Phase.RUNNING
         self._crew.submit(work)
@@ -74,20 +104,21 @@ class Execution:
         task = node.task
         if node.miss is None or task.kind not in self._kinds:
             raise ValueError(f"task `{task.name}` is of the unknown kind `{task.kind}`")
-        forced = task.name in self._build.wishes.rerun and not node.ran
-        return Assignment(task, node.miss, self._kinds[task.kind], self._build.wishes.scope, forced)
+        wishes = self._build.wishes
+        forced = task.name in wishes.rerun and not node.ran
+        return Assignment(task, node.miss, self._kinds[task.kind], wishes.scope, forced, self._frozen)
 
     def _carry_out(self, assignment: Assignment) -> Message:
         """Carry out one task in a worker thread and say how it ended."""
         name = assignment.task.name
+        tell = self._crew.tell
+        listener = Listener(
+            started=lambda: tell(Started(name)),
+            progress=lambda done, total: tell(Progressed(name, done, total)),
+            waits=lambda holder: tell(Waits(name, holder)),
+        )
         try:
-            outcome = carry_out(
-                assignment,
-                self._store,
-                self._children,
-                started=lambda: self._crew.tell(Started(name)),
-                progress=lambda done, total: self._crew.tell(Progressed(name, done, total)),
-            )
+            outcome = carry_out(assignment, self._facilities, listener)
         except LostInput as lost:
             return Lost(name, lost.role)
         except BaseException as error:  # noqa: BLE001 - a thread has nobody above it: the scheduler judges
@@ -96,15 +127,19 @@ class Execution:
 
     def _take(self, message: Message) -> None:
         node = self._build.nodes[message.name]
+        if isinstance(message, Done | Lost | Broken):
+            self._memory.pop(message.name, None)
         match message:
             case Started(name):
                 self._build.on_event(TaskStarted(name))
             case Progressed(name, done, total):
                 self._build.on_event(TaskProgress(name, done, total))
+            case Waits(name, holder):
+                self._build.on_event(TaskWaits(name, holder))
             case SourcesRead(_, digests):
                 self._build.sources_read(node, digests)
             case Done(_, outcome):
-                self._build.done(node, outcome.record, ran=outcome.ran)
+                self._build.done(node, outcome.record, outcome.state)
             case Lost(_, role):
                 self._build.lose(node, role, _MOST_LOSSES)
             case Broken(_, error):

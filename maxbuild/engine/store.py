@@ -7,11 +7,13 @@ Nothing here is trusted beyond what its name proves: a blob is its digest, a res
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -19,11 +21,15 @@ from maxbuild.engine import disk
 from maxbuild.engine.blobs import Blobs
 from maxbuild.engine.canonical import JSON
 from maxbuild.engine.digest import Digest, TaskKey
+from maxbuild.engine.document import key_of
 from maxbuild.engine.explain import Explanation, Reason
-from maxbuild.engine.index import Index
-from maxbuild.engine.locks import Lock, try_lock, wait_lock
-from maxbuild.engine.memo import Memo
+from maxbuild.engine.holder import Holder
+from maxbuild.engine.index import DATABASE, Index
+from maxbuild.engine.locks import Gate, Lock, wait_lock
+from maxbuild.engine.memo import Memo, stamp_row
 from maxbuild.engine.records import Last, Record
+from maxbuild.engine.session import Session
+from maxbuild.errors import StoreError
 
 LAYOUT = "v1"
 Row = TypeVar("Row", Record, Last)
@@ -51,19 +57,27 @@ class Statistics:
 
 
 class Store:
-    """One store, open. It may be shared by threads, and by any number of processes."""
+    """One store, open. It may be shared by threads, and by any number of processes.
+
+    A store that may not be written is opened all the same, for reading: `read_only` says so.
+    """
 
     def __init__(self, root: Path) -> None:
-        """Open the store at `root`, made where missing; StoreError when it cannot be read and written."""
+        """Open the store at `root`, made where missing; StoreError when it cannot be read."""
         self.root = root.absolute()
         self._base = self.root / LAYOUT
-        for name in ("cas/sha256", "locks", "scratch", "quarantine", "logs"):
-            disk.make_directory(self._base / name)
-        self._index = Index(self._base / "index")
-        self._memo = Memo(self._index, self._base / "scratch" / ".clock")
-        self._blobs = Blobs(self._base, self._index, self._memo)
-        self._session: tuple[Path, Lock] | None = None
+        self.read_only = _is_read_only(self._base)
+        if not self.read_only:
+            disk.make_lasting_directory(self._base / "cas" / "sha256")
+            for name in ("locks", "scratch", "quarantine", "logs", "runs"):
+                disk.make_directory(self._base / name)
+        self._index = Index(self._base / "index", read_only=self.read_only)
+        self._memo = Memo(self._index, None if self.read_only else self._base / "scratch" / ".clock")
+        self._blobs = Blobs(self._base, self._index, self._memo, read_only=self.read_only)
+        self._gate = Gate(self._base / "gate")
+        self._session: Session | None = None
         self._session_mutex = threading.Lock()
+        self._claims = threading.local()
 
     def __enter__(self) -> Self:
         """Return the store."""
@@ -75,13 +89,18 @@ class Store:
 
     # Content
 
-    def publish(self, path: Path) -> Digest:
-        """Move the file `path` into the store and return its digest; StoreError when the disk refuses."""
-        return self._blobs.publish(path, self._session_directory())
+    def publish(self, path: Path, *, digest: Digest | None = None) -> Digest:
+        """Move the file `path` into the store and return its digest; StoreError when the disk refuses.
+
+        digest: that of the content, where this process has just made sure of it.
+        """
+        self.check_writable()
+        return self._blobs.publish(path, self._present().folder, digest)
 
     def publish_bytes(self, content: bytes) -> Digest:
         """Put `content` into the store and return its digest; StoreError when the disk refuses."""
-        path = self._session_directory() / f"bytes-{secrets.token_hex(8)}"
+        self.check_writable()
+        path = self._present().folder / f"bytes-{secrets.token_hex(8)}"
         disk.write_file(path, content)
         return self.publish(path)
 
@@ -110,6 +129,42 @@ class Store:
 
     # Results
 
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """Keep collectors from taking anything while the context lasts, which should not be long.
+
+        What is claimed in it stays afterwards, until this store is closed.
+        """
+        if self.read_only or hasattr(self._claims, "keys"):
+            yield
+            return
+        with self._gate.shared():
+            self._claims.keys = []
+            try:
+                yield
+            finally:
+                claimed = self._claims.keys
+                del self._claims.keys
+                if claimed:
+                    self._present().claim(claimed)
+
+    def claim(self, key: TaskKey) -> None:
+        """Rely on the result under `key`: no collector takes it as long as this store is open. Only within `steady`."""
+        if not self.read_only:
+            self._claims.keys.append(key)
+
+    def collecting(self) -> AbstractContextManager[None]:
+        """Keep everybody from relying on anything new while the context lasts, which must not be long."""
+        self.check_writable()
+        return self._gate.exclusive()
+
+    def read_ahead(self, scope: str, sources: Iterable[Path]) -> None:
+        """Read in a few queries what a build in `scope` over `sources` asks for if nothing has changed."""
+        newest = self._index.read_ahead_from(_last_prefix(scope)).values()
+        results = self._index.read_ahead(f"result:{key_of(text)}" for text in _documents(newest))
+        stamps = chain.from_iterable(self._blobs.rows(digest) for digest in _outputs(results.values()))
+        self._index.read_ahead([*stamps, *(stamp_row(path.absolute()) for path in sources)])
+
     def read_record(self, key: TaskKey) -> Record | None:
         """Return the record of the result under `key`, whether or not its blobs are all there."""
         record = _parse(Record, self._index.get_json(f"result:{key}"))
@@ -120,7 +175,7 @@ class Store:
         return tuple(
             Explanation(Reason.CORRUPT if self._blobs.is_quarantined(digest) else Reason.EVICTED, output, digest)
             for output, digest in record.result.outputs.items()
-            if self._blobs.path(digest) is None
+            if not self._blobs.holds(digest)
         )
 
     def find_result(self, key: TaskKey) -> Record | None:
@@ -133,10 +188,13 @@ class Store:
 
         That is the first writer's, when another builder was faster and its blobs are there, unless `replace` is set.
         """
-        if not replace and (first := self.find_result(record.key)) is not None:
-            return first
-        self._index.set_json(f"result:{record.key}", record.to_json())
-        return record
+        self.check_writable()
+        with self.steady():
+            self.claim(record.key)
+            if not replace and (first := self.find_result(record.key)) is not None:
+                return first
+            self._index.set_json(f"result:{record.key}", record.to_json())
+            return record
 
     def last(self, scope: str, name: str) -> Last | None:
         """Return the newest document under the task name `name` in `scope`."""
@@ -152,37 +210,42 @@ class Store:
         """Return the file that keeps what the newest run under `key` wrote."""
         return self._base / "logs" / f"{key}.log"
 
-    def lock(self, key: TaskKey, stop: threading.Event) -> Lock | None:
-        """Wait for the right to do the work under `key`; None when `stop` is set first."""
-        return wait_lock(self._base / "locks" / key, stop)
+    def lock(self, key: TaskKey, stop: threading.Event, on_wait: Callable[[Holder], None] | None = None) -> Lock | None:
+        """Wait for the right to do the work under `key`; None when `stop` is set first.
+
+        `on_wait` is told who has it, when that takes long.
+        """
+        return wait_lock(self._base / "locks" / key, stop, on_wait)
 
     @contextmanager
     def workspace(self, key: TaskKey) -> Iterator[Path]:
         """Lend an empty folder on the store's file system; it is removed at the end."""
-        path = self._session_directory() / f"{key[:16]}-{secrets.token_hex(4)}"
+        path = self._present().folder / f"{key[:16]}-{secrets.token_hex(4)}"
         disk.make_directory(path)
         try:
             yield path
         finally:
             disk.remove_tree(path)
 
-    def leave_scratch(self) -> None:
-        """Remove this process's scratch folder; the next need makes another."""
+    def close(self) -> None:
+        """End this process's session, with all it claimed, and close this thread's connection."""
         with self._session_mutex:
             if self._session is not None:
-                directory, lock = self._session
-                disk.remove_tree(directory)
-                lock.release()
+                self._session.end()
                 self._session = None
-
-    def close(self) -> None:
-        """Remove this process's scratch folder and close this thread's connection."""
-        self.leave_scratch()
         self.close_thread()
 
     def close_thread(self) -> None:
         """Close this thread's connection to the index; the next use opens another."""
         self._index.close()
+
+    def check_writable(self) -> None:
+        """Raise StoreError where the store may only be read."""
+        if self.read_only:
+            raise StoreError(
+                f"the store `{self.root}` is read-only, and there is work to put into it",
+                hint="choose a store that may be written with MAXBUILD_STORE, or fill this one where it may be",
+            )
 
     def statistics(self) -> Statistics:
         """Count what the store holds."""
@@ -197,37 +260,40 @@ class Store:
             log_bytes=sum(path.stat().st_size for path in (self._base / "logs").glob("*.log")),
         )
 
-    def _session_directory(self) -> Path:
-        """Return this process's scratch folder, made on first need, after sweeping those of the dead."""
+    def _present(self) -> Session:
+        """Return this process's session, begun on first need."""
         with self._session_mutex:
             if self._session is None:
-                self._sweep()
-                name = secrets.token_hex(8)
-                lock = wait_lock(self._lock_of_session(name), threading.Event())  # another's sweep may hold it
-                if lock is None:
-                    raise AssertionError("nobody stops this wait")
-                directory = self._base / "scratch" / name
-                disk.make_directory(directory)
-                self._session = (directory, lock)
-            return self._session[0]
+                self._session = Session.begin(self._base)
+            return self._session
 
-    def _sweep(self) -> None:
-        """Remove what processes left that died: nobody holds their locks any more."""
-        scratch, locks = self._base / "scratch", self._base / "locks"
-        sessions = {self._lock_of_session(path.name): path for path in scratch.iterdir() if path.is_dir()}
-        for path in {*sessions, *locks.iterdir()}:
-            lock = try_lock(path)
-            if lock is not None:
-                with lock:
-                    if path in sessions:
-                        disk.remove_tree(sessions[path])
 
-    def _lock_of_session(self, name: str) -> Path:
-        return self._base / "locks" / f"{name}.scratch"
+def _is_read_only(base: Path) -> bool:
+    """Return whether there is a store at `base` that this process may not write."""
+    places = (base, base / "index", base / "index" / DATABASE)
+    return base.is_dir() and not all(os.access(place, os.W_OK) for place in places if place.exists())
+
+
+def _documents(rows: Iterable[JSON]) -> Iterator[str]:
+    for row in rows:
+        match row:
+            case {"document": str(text)}:
+                yield text
+
+
+def _outputs(rows: Iterable[JSON]) -> Iterator[str]:
+    for row in rows:
+        match row:
+            case {"outputs": dict() as outputs}:
+                yield from (digest for digest in outputs.values() if isinstance(digest, str))
+
+
+def _last_prefix(scope: str) -> str:
+    return f"last:[{json.dumps(scope)}, "
 
 
 def _last_row(scope: str, name: str) -> str:
-    return f"last:{json.dumps([scope, name])}"
+    return f"{_last_prefix(scope)}{json.dumps(name)}]"
 
 
 def _parse(row: type[Row], value: JSON) -> Row | None:

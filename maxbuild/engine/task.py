@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from enum import IntEnum
+from pathlib import Path
 from typing import TypeAlias
 
 from maxbuild.engine.canonical import JSON
@@ -37,6 +38,7 @@ class Task:
 
     `name` is for people, unique in a graph and never in the key. `local` reaches the step and is never in the key
     either (a mirror, a token). An output that ends in `/*` is a family, whose members the result alone tells.
+    `memory` is how many bytes it takes to run, as far as one can say; it is never in the key.
     Raises ValueError for an output that is not a plain relative name.
     """
 
@@ -47,6 +49,7 @@ class Task:
     toolchain: Mapping[str, str]
     outputs: tuple[str, ...]
     local: Mapping[str, JSON] = field(default_factory=dict)
+    memory: int = 0
 
     def __post_init__(self) -> None:
         """Refuse names that could not be told apart or would leave the folder they are written to."""
@@ -74,11 +77,24 @@ class Task:
         return tuple(output for output in self.outputs if not output.endswith(_FAMILY))
 
 
+_NOT_A_STEP = frozenset({"", ".", ".."})
+
+
 def check_output_name(name: str) -> None:
     """Raise ValueError unless `name` is a relative POSIX path in its shortest spelling, without `..` or `*`."""
-    path = PurePosixPath(name)
-    if not name or path.is_absolute() or str(path) != name or {"..", "."} & set(path.parts) or "*" in name:
+    if "*" in name or "\0" in name or not _NOT_A_STEP.isdisjoint(name.split("/")):
         raise ValueError(f"not a name for an output: {name!r}")
+
+
+class Renewal(IntEnum):
+    """How a result can be had again once it is gone, the cheapest first: what a store lets go of first."""
+
+    DOWNLOAD = 0
+    """It comes again from where it came."""
+    REPACK = 1
+    """It is made again from other results, by little more than reading and writing."""
+    COMPUTE = 2
+    """It has to be computed again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +102,16 @@ class Kind:
     """A kind of task: `run` ("package.module:function") is imported only when a task of the kind is carried out.
 
     `isolated` gives every task a fresh process, whose memory is returned and whose changes to a library meet nobody;
-    otherwise it runs in a thread of this one.
+    otherwise it runs in a thread of this one. `renewal` says how dear its results are. `toolchain`
+    ("package.module:function") names what returns, for the name of the kind, the toolchain of the host it is called
+    on; a kind that has it may be carried out on another host, whose toolchain is then compared with the task's.
     """
 
     name: str
     run: str
     isolated: bool
+    renewal: Renewal = Renewal.COMPUTE
+    toolchain: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

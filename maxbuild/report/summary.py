@@ -74,5 +74,5 @@ def _naming(task: TaskReport, error: MaxbuildError) -> MaxbuildError:
 
 
 def _in_order_of_states(entry: tuple[str, int]) -> int:
-    order = ["built", "would build", "cached", "failed", "skipped", "interrupted", "waiting", "not started"]
+    order = ["built", "would build", "fetched", "cached", "failed", "skipped", "interrupted", "waiting", "not started"]
     return order.index(entry[0])

@@ -11,6 +11,7 @@ _LONGEST_VALUE = 60
 
 WORDS: dict[State, tuple[str, Style]] = {
     State.CACHED: ("cached", Style.DIM),
+    State.FETCHED: ("fetched", Style.GREEN),
     State.BUILT: ("built", Style.GREEN),
     State.FAILED: ("failed", Style.RED),
     State.SKIPPED: ("skipped", Style.YELLOW),

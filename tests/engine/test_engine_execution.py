@@ -166,6 +166,7 @@ def test_an_interrupt_stops_everything(world: World, kind: str) -> None:
     assert time.monotonic() - begin < 5
     assert report.interrupted
     assert states(report) == {"a": State.BUILT, "t": State.INTERRUPTED, "z": State.WAITING}
+    world.store.close()
     assert [path.name for path in (world.store.root / "v1" / "scratch").iterdir() if path.is_dir()] == []
     assert set(threading.enumerate()) <= before
     world.ran()
@@ -184,6 +185,7 @@ def test_a_child_dies_with_its_parent(world: World, tmp_path: Path) -> None:
     builder.communicate()
     _until(lambda: not _alive(str(world.store.root)))
     assert world.build(toy("a", "concat")).complete
+    world.store.close()
     assert [path for path in scratch.iterdir() if path.is_dir()] == []
 
 
@@ -243,11 +245,11 @@ def test_a_lost_input_of_a_waiting_task_is_found_by_its_worker(world: World, mon
     damaged: list[Path] = []
     lock = Store.lock
 
-    def damage_first(store: Store, key: str, stop: threading.Event) -> object:
+    def damage_first(store: Store, *arguments: object) -> object:
         if not damaged:
             damaged.append(world.blob(report, "a"))
             _damage(damaged[0])
-        return lock(store, key, stop)  # type: ignore[arg-type]
+        return lock(store, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Store, "lock", damage_first)
     again = world.build(a, z)
