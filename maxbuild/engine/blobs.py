@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from maxbuild.engine import disk
-from maxbuild.engine.digest import Digest, hash_file
+from maxbuild.engine.digest import Digest
 from maxbuild.engine.index import Index
 from maxbuild.engine.memo import Memo, Stamp, stamp_row
 
@@ -57,14 +57,12 @@ class Blobs:
         """Return whether content under this name was found damaged and has not been made again."""
         return (self._quarantine / digest).exists()
 
-    def publish(self, path: Path, copies: Path, digest: Digest | None = None) -> Digest:
-        """Move the file `path` into the store and return its digest, which is `digest` where that is given.
+    def publish(self, path: Path, copies: Path, digest: Digest) -> None:
+        """Move the file `path`, whose content is `digest`, into the store; StoreError when the disk refuses.
 
         A file that has further names is copied first (into the folder `copies`), since who knows them could write it.
-        Raises StoreError when the disk refuses.
         """
         try:
-            digest = digest or hash_file(path)
             shared = path.stat().st_nlink > 1
         except OSError as error:
             raise disk.storage_error(error, "read", path) from error
@@ -74,18 +72,35 @@ class Blobs:
             self._insert(source, digest)
             disk.unlink(source)
         disk.unlink(path)
-        return digest
 
-    def adopt(self, path: Path) -> Digest:
-        """Take the file `path` as content without copying it, and return its digest; OSError when it cannot be read."""
-        real = Path(os.path.realpath(path))
-        digest = self._memo.digest(real, sealed=True)
+    def adopt(self, real: Path, digest: Digest) -> None:
+        """Take the file with the real path `real`, whose content is `digest`, as content without copying it."""
         if real != Path(self._own(digest)):
             known = self._references(digest)
             if real not in known:
                 paths = [os.fspath(path) for path in (real, *known)][:_MOST_REFERENCES]
                 self._index.set_json(_row(digest), paths)
-        return digest
+
+    def own_path(self, digest: Digest) -> Path:
+        """Return where the content `digest` lies if the store has it for its own."""
+        return Path(self._own(digest))
+
+    def remove(self, path: Path) -> None:
+        """Remove a file of the store's own, and what is noted of it; for collectors alone."""
+        disk.unlink(path)
+        self._index.delete(stamp_row(path))
+
+    def set_aside(self, digest: Digest) -> None:
+        """Put the file of our own under `digest`, which is damaged, into quarantine."""
+        self._set_aside(self.own_path(digest), digest)
+
+    def is_believed(self, path: Path, digest: Digest) -> bool:
+        """Return whether `path`, outside of the store, is taken for the content `digest` without being read."""
+        return self._memo.known(path, sealed=True) == digest
+
+    def doubt(self, path: Path) -> None:
+        """Forget the digest of the file `path`, which is read again before it is believed."""
+        self._index.delete(stamp_row(path))
 
     def owns(self, path: Path) -> bool:
         """Return whether `path` is a file of the store's own."""
@@ -114,7 +129,7 @@ class Blobs:
 
     def _holds(self, path: str | Path, digest: Digest) -> bool:
         try:
-            return self._memo.digest(path, sealed=True) == digest
+            return self._memo.holds(path, digest)
         except FileNotFoundError:
             return False
         except OSError as error:

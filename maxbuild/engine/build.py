@@ -165,13 +165,25 @@ class Build:
 
     def report(self, *, interrupted: bool = False) -> Report:
         """Return what became of every task that was wanted."""
+        if not self.wishes.dry:
+            self.store.set_newest(self.wishes.scope, self._newest_keys())
         return Report(
             tasks=[self._final(node) for name, node in self.nodes.items() if name in self._needed],
             results=dict(self.results),
-            graph=self.graph.network,
+            task_graph=self.graph,
             deferred=tuple(self.plan.deferred(self.results)),
             interrupted=interrupted,
         )
+
+    def _newest_keys(self) -> dict[str, TaskKey]:
+        """Return the keys of the tasks that have a result, and of those that this build did not come to."""
+        before = self.store.newest(self.wishes.scope)
+        settled = {
+            name: node.report.key
+            for name, node in self.nodes.items()
+            if node.phase is Phase.SETTLED and node.report is not None and node.report.key is not None
+        }
+        return settled if len(settled) == len(self.nodes) else {**before, **settled}
 
     def _grow(self) -> None:
         """Add the tasks that became known by the results so far, and find out which tasks are needed now."""
@@ -213,7 +225,7 @@ class Build:
         """Take a waiting task to its next phase, if its producers allow."""
         if node.phase is not Phase.WAITING or node.task.name not in self._needed:
             return
-        phases = {self.nodes[name].phase for name in node.task.producers}
+        phases = {self.nodes[name].phase for name in self.graph.producers(node.task.name)}
         if Phase.DEAD in phases:
             self._end(node, State.SKIPPED)
         elif phases <= {Phase.SETTLED}:
@@ -267,7 +279,7 @@ class Build:
 
     def _is_current(self, node: Node, key: TaskKey) -> bool:
         """Return whether the work under `key` is still what `node` stands for, now that a worker is done with it."""
-        if any(self.nodes[name].phase is not Phase.SETTLED for name in node.task.producers):
+        if any(self.nodes[name].phase is not Phase.SETTLED for name in self.graph.producers(node.task.name)):
             return False
         return describe(node.task, self.results, self.sources).key() == key
 
@@ -282,7 +294,7 @@ class Build:
             error=error,
             key=node.miss.key if node.miss else None,
             document=miss.document if miss else None,
-            log_path=self.store.log_path(node.miss.key) if node.miss else None,
+            find_log=self.store.log_path,
         )
         self._unsure.extend(self.graph.consumers(node.task.name))
         self.on_event(TaskFinished(node.report))
@@ -297,7 +309,7 @@ class Build:
             bytes=record.size,
             key=record.key,
             document=miss.document if miss else None,
-            log_path=self.store.log_path(record.key),
+            find_log=self.store.log_path,
         )
 
     def _final(self, node: Node) -> TaskReport:

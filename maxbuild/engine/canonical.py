@@ -15,58 +15,50 @@ Place: TypeAlias = "tuple[str | int, ...]"
 _Way: TypeAlias = "tuple[_Way, str | int] | None"
 """A place as the walk keeps it, the last step first: one step more costs one pair, however deep it is."""
 
-_Leaf: TypeAlias = Callable[[_Way, str], None]
+_Leaf: TypeAlias = "Callable[[_Way, str], None] | None"
 
 
-def _walk(value: JSON, way: _Way, text: list[str], leaf: _Leaf) -> None:
-    """Walk `value` in canonical order (members sorted by code point): its text to `text`, each leaf's to `leaf` too.
+def _walk(value: JSON, way: _Way, leaf: _Leaf) -> str:
+    """Return the canonical text of `value` (members sorted by code point), and tell `leaf` each leaf on the way.
 
     An empty array or object is a leaf, so that no two different values have the same leaves.
     """
     if isinstance(value, str):
-        told = encode_basestring(value)
-    elif value is None:
-        told = "null"
-    elif isinstance(value, bool):
-        told = "true" if value else "false"
-    elif isinstance(value, int):
-        told = str(int(value))
-    elif isinstance(value, Mapping):
-        if value:
-            _walk_object(value, way, text, leaf)
-            return
-        told = "{}"
-    elif isinstance(value, list | tuple):
-        if value:
-            _walk_array(value, way, text, leaf)
-            return
-        told = "[]"
+        text = encode_basestring(value)
+    elif (type(value) is dict or isinstance(value, Mapping)) and value:  # to ask an abstract class takes long
+        return _walk_object(value, way, leaf)
+    elif isinstance(value, list | tuple) and value:
+        return f"[{','.join([_walk(item, (way, number), leaf) for number, item in enumerate(value)])}]"
     else:
-        kind = type(value).__name__
-        raise TypeError(f"`{spell(_place(way))}` is a {kind}, which has no canonical form; spell it as text")
-    text.append(told)
-    leaf(way, told)
+        text = _plain(value, way)
+    if leaf is not None:
+        leaf(way, text)
+    return text
 
 
-def _walk_object(value: Mapping[str, JSON], way: _Way, text: list[str], leaf: _Leaf) -> None:
+def _walk_object(value: Mapping[str, JSON], way: _Way, leaf: _Leaf) -> str:
     for name in value:
         if not isinstance(name, str):
             raise TypeError(f"`{spell(_place(way))}` has a member named {name!r}; names are text")
-    opening = "{"
-    for name in sorted(value):
-        text.append(f"{opening}{encode_basestring(name)}:")
-        _walk(value[name], (way, name), text, leaf)
-        opening = ","
-    text.append("}")
+    members = [f"{encode_basestring(name)}:{_walk(value[name], (way, name), leaf)}" for name in sorted(value)]
+    return f"{{{','.join(members)}}}"
 
 
-def _walk_array(value: Sequence[JSON], way: _Way, text: list[str], leaf: _Leaf) -> None:
-    opening = "["
-    for number, item in enumerate(value):
-        text.append(opening)
-        _walk(item, (way, number), text, leaf)
-        opening = ","
-    text.append("]")
+def _plain(value: JSON, way: _Way) -> str:
+    """Return the text of a value that holds no others and is no string."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(int(value))
+        case Mapping():
+            return "{}"
+        case list() | tuple():
+            return "[]"
+    kind = type(value).__name__
+    raise TypeError(f"`{spell(_place(way))}` is a {kind}, which has no canonical form; spell it as text")
 
 
 def canonical_json(value: JSON) -> bytes:
@@ -75,9 +67,7 @@ def canonical_json(value: JSON) -> bytes:
     Raises TypeError for a float, a member name that is not text, or anything else JSON does not know, and
     UnicodeEncodeError for text that is not Unicode.
     """
-    text: list[str] = []
-    _walk(value, None, text, _forget)
-    return "".join(text).encode()
+    return _walk(value, None, None).encode()
 
 
 def leaves(value: JSON) -> dict[Place, str]:
@@ -87,7 +77,7 @@ def leaves(value: JSON) -> dict[Place, str]:
     def note(way: _Way, told: str) -> None:
         found[_place(way)] = told
 
-    _walk(value, None, [], note)
+    _walk(value, None, note)
     return found
 
 
@@ -102,7 +92,3 @@ def _place(way: _Way) -> Place:
         way, step = way
         steps.append(step if isinstance(step, int) else str(step))
     return tuple(reversed(steps))
-
-
-def _forget(_way: _Way, _told: str) -> None:
-    """Take no notice of a leaf: its text is all that is wanted."""

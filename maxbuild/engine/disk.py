@@ -74,14 +74,26 @@ def _way_out(error: OSError) -> str:
     return "see who owns the store and may write to it, or choose another place with MAXBUILD_STORE"
 
 
+def has_room(path: Path) -> bool:
+    """Return whether a file could be added where `path` is, or would be; True where nobody can tell."""
+    status = _status(path)
+    return status is None or (status.f_bavail > 0 and (status.f_files == 0 or status.f_favail > 0))
+
+
 def _room(path: Path) -> str:
     """Return what is free where `path` is, or would be: bytes, and that no file can be added where that is so."""
+    status = _status(path)
+    if status is None:
+        return "an unknown number of bytes are free"
+    free = f"{status.f_bavail * status.f_frsize} bytes"
+    return f"{free} but no inodes are free" if status.f_files and not status.f_favail else f"{free} are free"
+
+
+def _status(path: Path) -> os.statvfs_result | None:
     for place in (path, *path.parents):
         with suppress(OSError):
-            status = os.statvfs(place)
-            free = f"{status.f_bavail * status.f_frsize} bytes"
-            return f"{free} but no inodes are free" if status.f_files and not status.f_favail else f"{free} are free"
-    return "0 bytes are free"
+            return os.statvfs(place)
+    return None
 
 
 def make_directory(path: Path, mode: int = PRIVATE_DIRECTORY) -> None:

@@ -76,7 +76,7 @@ def explanations_to_json(explanations: Iterable[Explanation]) -> list[JSON]:
 
 def explanations_from_json(value: Sequence[JSON]) -> tuple[Explanation, ...]:
     """Make the explanations that `explanations_to_json` returned; ValueError when `value` holds anything else."""
-    return tuple(Explanation.from_json(item) for item in value)
+    return tuple([Explanation.from_json(item) for item in value])
 
 
 def compare(old: Document, new: Document) -> tuple[Explanation, ...]:

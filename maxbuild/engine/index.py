@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from maxbuild.engine import disk
 from maxbuild.engine.canonical import JSON
-from maxbuild.engine.rows import Reader, RefusedRow
+from maxbuild.engine.locks import Lock, wait_lock
+from maxbuild.engine.rows import FileId, Reader, RefusedRow, identify
 from maxbuild.errors import StoreError
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Index:
         self._ahead: dict[str, JSON] = {}
         self._reader = Reader(directory / DATABASE)
         self._writer: Writer | None = None
+        self._beginnings = 0
         if not read_only:
             disk.make_directory(directory)
             disk.restrict_directory(directory)
@@ -71,9 +73,10 @@ class Index:
         wanted = list(dict.fromkeys(keys))
         return self._keep(self._reading(lambda reader: list(reader.rows(wanted))))
 
-    def read_ahead_from(self, prefix: str) -> dict[str, JSON]:
-        """Read all rows whose keys begin with `prefix` in one query, and return them too."""
-        return self._keep(self._reading(lambda reader: list(reader.rows_from(prefix))))
+    def rows(self, prefix: str) -> dict[str, JSON]:
+        """Return the rows whose keys begin with `prefix` as they are now; null for one that is no JSON."""
+        rows = self._reading(lambda reader: list(reader.rows_from(prefix)))
+        return {key: self._parsed(content) for key, content in rows}
 
     def get_json(self, key: str) -> JSON:
         """Return the JSON value under `key`; null where there is none, or where the row is refused or no JSON."""
@@ -118,7 +121,7 @@ class Index:
 
     def _parsed(self, content: bytes) -> JSON:
         try:
-            value: JSON = json.loads(content)
+            value: JSON = json.loads(content.decode())
         except ValueError:
             self._warn("a row is no JSON and counts as absent")
             return None
@@ -127,25 +130,29 @@ class Index:
     def _reading(self, operation: Callable[[Reader], Answer]) -> Answer:
         reader = self._reader
         for attempt in range(_TRIES):
+            beginning = self._beginnings
             try:
                 answer = operation(reader)
                 break
             except sqlite3.Error as error:
-                self._mend(error, reader, attempt)
+                self._mend(error, attempt, beginning)
         for refusal in reader.refused():
             self._warn(f"a row was refused and counts as absent: {refusal}")
         return answer
 
-    def _mend(self, error: sqlite3.Error, reader: Reader, attempt: int) -> None:
+    def _mend(self, error: sqlite3.Error, attempt: int, beginning: int) -> None:
         """Make the index readable after `error`, for another attempt; StoreError where that cannot be."""
         if not _is_broken(error) or self._read_only or attempt == _TRIES - 1:
             raise self._unusable(error) from error
-        reader.close()
+        broken = self._reader.identity()
+        self._reader.close()
         with self._mutex:
+            if self._beginnings != beginning:  # another thread has begun anew
+                return
             if attempt == 0 and self._writer is None:
                 self._writer = self._open()  # another process may be half-way through making it
             elif attempt:
-                self._start_empty(error)
+                self._start_empty(error, broken)
 
     def _write(self, key: str, operation: Callable[[Writer], None], size: int) -> None:
         """Carry out one transaction on a row of `size` bytes."""
@@ -162,7 +169,7 @@ class Index:
                     raise self._unusable(error, need) from error
                 with self._mutex:
                     if self._writer is writer:  # else another thread has replaced it already
-                        self._start_empty(error)
+                        self._start_empty(error, writer.identity)
                 operation(self._opened())
 
     def _opened(self) -> Writer:
@@ -171,33 +178,49 @@ class Index:
                 self._writer = self._open()
             return self._writer
 
-    def _start_empty(self, error: Exception) -> None:
+    def _start_empty(self, error: Exception, broken: FileId | None) -> None:
         self._reader.close()
-        self._set_aside(error)
+        with self._alone():
+            self._set_aside(error, broken)
         self._ahead.clear()
+        self._beginnings += 1
         self._writer = self._open()
 
     def _open(self) -> Writer:
         from maxbuild.engine.writer import Writer  # noqa: PLC0415 - what only reads has no need of diskcache
 
-        for last_try in (False, True):
-            try:
-                with disk.effect("open index", self._directory):
-                    return Writer(self._directory)
-            except (sqlite3.Error, RefusedRow) as error:
-                if last_try or not _is_broken(error):
-                    raise self._unusable(error) from error
-                self._set_aside(error)
+        with self._alone():  # half of a database that another process is making looks broken
+            for last_try in (False, True):
+                found = identify(self._directory / DATABASE)
+                try:
+                    with disk.effect("open index", self._directory):
+                        return Writer(self._directory)
+                except (sqlite3.Error, RefusedRow) as error:
+                    if last_try or not _is_broken(error):
+                        raise self._unusable(error) from error
+                    self._set_aside(error, found)
         raise AssertionError("unreachable")
 
-    def _set_aside(self, error: Exception) -> None:
+    def _set_aside(self, error: Exception, broken: FileId | None) -> None:
+        """Take the file `broken` out of the way, unless another process has done so already; only alone."""
+        if broken is not None and identify(self._directory / DATABASE) != broken:
+            return
         aside = self._directory.with_name(f"{self._directory.name}.broken-{secrets.token_hex(4)}")
         self._warn(f"it is set aside as `{aside.name}` and started empty: {error}")
         disk.rename(self._directory, aside)
         disk.make_directory(self._directory)
 
+    def _alone(self) -> Lock:
+        """Return the right to make the database or to take it away; no other process has it meanwhile."""
+        lock = wait_lock(self._directory.with_name(f"{self._directory.name}.lock"), threading.Event())
+        assert lock is not None
+        return lock
+
     def _unusable(self, error: Exception, need: int = _PAGES) -> StoreError:
-        room = _NO_ROOM.get(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK))
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+        room = _NO_ROOM.get(code)
+        if room is None and code & _PRIMARY_CODE == sqlite3.SQLITE_CANTOPEN and not disk.has_room(self._directory):
+            room = errno.ENOSPC  # its log could not be made: nothing is left for one more file
         if room is not None:
             return disk.storage_error(OSError(room, str(error)), "write to index", self._directory, need)
         return StoreError(

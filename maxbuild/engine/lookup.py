@@ -66,8 +66,7 @@ def look_up(store: Store, scope: str, name: str, document: Document, *, forced: 
 
 def note_hit(store: Store, scope: str, name: str, record: Record) -> None:
     """Make the document of work found done the newest under its name: the next difference is told against it."""
-    last = store.last(scope, name)
-    if last is None or last.text != record.text:
+    if not store.is_newest(scope, name, record):
         store.set_last(scope, name, Last(record.text, ()))
 
 

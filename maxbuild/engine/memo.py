@@ -21,6 +21,7 @@ _SECOND = 10**9
 _TICK_WAIT = 0.002
 _TICK_TRIES = 12
 _READ_TRIES = 3
+_CHANGED = 4  # the place of the change time in a stamp, which a further hard link alone moves
 
 
 class UnsteadyFile(OSError):
@@ -42,10 +43,6 @@ class Stamp(NamedTuple):
         status = os.stat(path)  # noqa: PTH116 - a null build does little else, and Path.stat takes twice as long
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
-    def same_bytes(self, other: Stamp) -> bool:
-        """Return whether nothing but the change time differs, which a further hard link alone moves."""
-        return self[:4] == other[:4]
-
 
 class Memo:
     """Digests of files.
@@ -61,16 +58,15 @@ class Memo:
 
     def known(self, path: str | Path, *, sealed: bool = False) -> Digest | None:
         """Return the digest of `path` if it is known without reading it; None also where there is no such file."""
-        try:
-            stamp = Stamp.of(path)
-        except (OSError, ValueError):  # a name with a zero byte is no file's
-            return None
-        match self._index.get_json(stamp_row(path)):
-            case [int(device), int(inode), int(size), int(modified), int(changed), str(text)]:
-                known = Stamp(device, inode, size, modified, changed)
-                if known == stamp or (sealed and known.same_bytes(stamp)):
-                    return _digest(text)
-        return None
+        text = self._noted(path, sealed=sealed)
+        return None if text is None else _digest(text)
+
+    def holds(self, path: str | Path, digest: Digest) -> bool:
+        """Return whether the sealed file `path` holds `digest`, reading it where its stamp is not known.
+
+        Raises OSError when it cannot be read.
+        """
+        return self._noted(path, sealed=True) == digest or self.digest(path, sealed=True) == digest
 
     def digest(self, path: str | Path, *, sealed: bool = False) -> Digest:
         """Return the digest of `path`, reading it where its stamp is not known.
@@ -102,6 +98,19 @@ class Memo:
             self.remember(path, Stamp.of(path), digest)
             return True
         return self.digest(path) == digest
+
+    def _noted(self, path: str | Path, *, sealed: bool) -> str | None:
+        """Return what the index says `path` holds, if it says so of a file with the stamp that `path` has."""
+        try:
+            stamp = Stamp.of(path)
+        except (OSError, ValueError):  # a name with a zero byte is no file's
+            return None
+        row = self._index.get_json(stamp_row(path))
+        if isinstance(row, list) and len(row) == len(stamp) + 1 and isinstance(row[-1], str):
+            known = tuple(row[:-1])
+            if known == stamp or (sealed and known[:_CHANGED] == stamp[:_CHANGED]):
+                return row[-1]
+        return None
 
     def _settled(self, path: str | Path) -> bool:
         """Wait a little for the clock to leave the tick in which `path` last changed; return whether it has."""

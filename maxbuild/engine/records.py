@@ -7,8 +7,7 @@ when somebody asks what changed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Self, cast
 
 from maxbuild.engine.canonical import JSON
@@ -24,7 +23,7 @@ class Result:
     outputs: Mapping[str, Digest]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """A result with the document it answers, the seconds it took, the bytes it holds and why it was made."""
 
@@ -34,13 +33,13 @@ class Record:
     seconds: float
     size: int
     explanations: tuple[Explanation, ...]
+    key: TaskKey = field(init=False, compare=False)
 
-    @cached_property
-    def key(self) -> TaskKey:
-        """Return the key of the document."""
-        return key_of(self.text)
+    def __post_init__(self) -> None:
+        """Hash the document."""
+        object.__setattr__(self, "key", key_of(self.text))
 
-    @cached_property
+    @property
     def document(self) -> Document:
         """Return the document; ValueError when the text is that of none."""
         return Document.from_text(self.text)
@@ -76,7 +75,7 @@ class Record:
         raise ValueError("not the record of a result")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Last:
     """The newest document under a task's name in a scope, and why it ran; no explanation where it was found done."""
 
@@ -84,12 +83,12 @@ class Last:
     """The canonical form of the document."""
     explanations: tuple[Explanation, ...]
 
-    @cached_property
+    @property
     def key(self) -> TaskKey:
         """Return the key of the document."""
         return key_of(self.text)
 
-    @cached_property
+    @property
     def document(self) -> Document:
         """Return the document; ValueError when the text is that of none."""
         return Document.from_text(self.text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 from maxbuild.engine.digest import TaskKey
 from maxbuild.engine.document import Document
 from maxbuild.engine.explain import Explanation
-from maxbuild.engine.graph import Deferred
+from maxbuild.engine.graph import Deferred, TaskGraph
 from maxbuild.engine.records import Result
 from maxbuild.errors import MaxbuildError
 
@@ -59,26 +59,30 @@ class TaskReport:
     error: MaxbuildError | None = None
     key: TaskKey | None = None
     document: Document | None = None
-    log_path: Path | None = None
+    find_log: Callable[[TaskKey], Path] | None = None
+    """Tells where what the newest run under a key wrote is kept, if anything is."""
 
     @property
     def log(self) -> Path | None:
         """Return the file with what its newest run wrote, where there is one."""
-        return self.log_path if self.log_path is not None and self.log_path.exists() else None
+        path = self.find_log(self.key) if self.find_log is not None and self.key is not None else None
+        return path if path is not None and path.exists() else None
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What became of all tasks, in the order the graph learned of them.
-
-    `graph` is a networkx DiGraph from producer to consumer, with the Task as attribute `task` of each name.
-    """
+    """What became of all tasks, in the order the graph learned of them."""
 
     tasks: Sequence[TaskReport]
     results: Mapping[str, Result]
-    graph: Any
+    task_graph: TaskGraph
     deferred: Sequence[Deferred]
     interrupted: bool = False
+
+    @property
+    def graph(self) -> Any:
+        """Return a networkx DiGraph from producer to consumer, with each Task as attribute `task` of its name."""
+        return self.task_graph.network
 
     def in_state(self, *states: State) -> list[TaskReport]:
         """Return the tasks that are in one of `states`."""

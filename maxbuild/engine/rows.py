@@ -11,12 +11,17 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import TypeAlias
 from urllib.parse import quote
 
 _COLUMNS = "key, raw, mode, filename, value"
 _MODE_RAW = 1  # diskcache's name for a value that is in the database as it is; importing it costs 30 ms
 _BATCH = 1000
 _PATIENCE = 60.0
+
+
+FileId: TypeAlias = tuple[int, int]
+"""Which file something is, whatever its name: device and inode."""
 
 
 class RefusedRow(ValueError):
@@ -69,6 +74,10 @@ class Reader:
         self._local.refusals = []
         return refusals
 
+    def identity(self) -> FileId | None:
+        """Return which file this thread's newest connection reads."""
+        return getattr(self._local, "identity", None)
+
     def close(self) -> None:
         """Close this thread's connection; the next question opens another."""
         connection = getattr(self._local, "connection", None)
@@ -95,9 +104,19 @@ class Reader:
             return known
         if not self._path.exists() or self._path.stat().st_size == 0:
             return None
+        self._local.identity = identify(self._path)
         connection = _connect(self._path)
         self._local.connection, self._local.process = connection, os.getpid()
         return connection
+
+
+def identify(path: Path) -> FileId | None:
+    """Return which file `path` is; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -1,4 +1,4 @@
-"""Sessions: one process's presence in a store, its scratch folder, and its claims on results.
+"""Sessions: one process's presence in a store, its scratch folder, and its claims on results and content.
 
 A session is a folder under `scratch/` and a lock on a file of its name, which the kernel gives back when the process
 dies; so who is alive is known without asking a clock. What a session has claimed, a collector does not take.
@@ -9,15 +9,26 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from maxbuild.engine import disk
-from maxbuild.engine.digest import TaskKey
+from maxbuild.engine.digest import Digest, TaskKey
 from maxbuild.engine.locks import Lock, try_lock, wait_lock
 
 _CLAIMS = "claims"
 _SUFFIX = ".scratch"
+_CONTENT = "content "
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """How many sessions live, and what they rely on: results by key, and content that no result may name yet."""
+
+    living: int
+    results: frozenset[TaskKey]
+    contents: frozenset[Digest]
 
 
 class Session:
@@ -27,7 +38,7 @@ class Session:
         """Take over an empty `folder` and the `lock` that says its owner lives."""
         self.folder = folder
         self._lock = lock
-        self._claimed: set[TaskKey] = set()
+        self._claimed: set[str] = set()
 
     @classmethod
     def begin(cls, base: Path) -> Self:
@@ -38,36 +49,51 @@ class Session:
         if lock is None:
             raise AssertionError("nobody stops this wait")
         folder = base / "scratch" / name
-        disk.make_directory(folder)
+        try:
+            disk.make_directory(folder)
+        except BaseException:
+            lock.release()
+            raise
         return cls(folder, lock)
 
-    def claim(self, keys: Iterable[TaskKey]) -> None:
-        """Note that this process relies on the results under `keys`."""
-        fresh = [key for key in dict.fromkeys(keys) if key not in self._claimed]
+    def claim(self, names: Iterable[TaskKey | Digest]) -> None:
+        """Note that this process relies on results, by their keys, and on content, by its digests."""
+        lines = (f"{_CONTENT}{name}" if isinstance(name, Digest) else str(name) for name in names)
+        fresh = [line for line in dict.fromkeys(lines) if line not in self._claimed]
         if fresh:
-            disk.append(self.folder / _CLAIMS, "".join(f"{key}\n" for key in fresh).encode())
+            disk.append(self.folder / _CLAIMS, "".join(f"{line}\n" for line in fresh).encode())
             self._claimed.update(fresh)
 
     def end(self) -> None:
         """Remove the folder and say that nobody is here any more."""
-        disk.remove_tree(self.folder)
-        self._lock.release()
+        try:
+            disk.remove_tree(self.folder)
+        finally:
+            self._lock.release()
 
 
-def claims_of_the_living(base: Path) -> tuple[int, set[TaskKey]]:
-    """Return how many sessions live in the store at `base`, and the keys they have claimed."""
-    living = 0
-    keys: set[TaskKey] = set()
+def claims_of_the_living(base: Path) -> Claims:
+    """Return how many sessions live in the store at `base`, and what they have claimed."""
+    dead = set(folders_of_the_dead(base))
+    living = [folder for folder in _folders(base) if folder not in dead]
+    names = [name for folder in living for name in _read_claims(folder / _CLAIMS)]
+    return Claims(
+        len(living),
+        frozenset(name for name in names if isinstance(name, TaskKey)),
+        frozenset(name for name in names if isinstance(name, Digest)),
+    )
+
+
+def folders_of_the_dead(base: Path) -> list[Path]:
+    """Return the scratch folders whose owners died. Without locks nobody can tell: better to take all for alive."""
+    dead = []
     for folder in _folders(base):
         lock = try_lock(_lock_of(base, folder.name))
-        if lock is not None and lock.sure:
-            lock.release()
-            continue
         if lock is not None:
-            lock.release()  # without locks nobody can tell: better to take it for alive
-        living += 1
-        keys.update(_read_claims(folder / _CLAIMS))
-    return living, keys
+            if lock.sure:
+                dead.append(folder)
+            lock.release()
+    return dead
 
 
 def sweep(base: Path) -> None:
@@ -99,13 +125,13 @@ def _iterate(folder: Path) -> Iterator[Path]:
         return
 
 
-def _read_claims(path: Path) -> Iterator[TaskKey]:
+def _read_claims(path: Path) -> Iterator[TaskKey | Digest]:
     try:
         lines = path.read_text(encoding="ascii", errors="replace").split("\n")
     except OSError:
         return
     for line in lines[:-1]:  # what follows the last newline is being written
         try:
-            yield TaskKey(line)
+            yield Digest(line.removeprefix(_CONTENT)) if line.startswith(_CONTENT) else TaskKey(line)
         except ValueError:
             continue

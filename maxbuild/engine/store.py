@@ -15,13 +15,12 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 from maxbuild.engine import disk
 from maxbuild.engine.blobs import Blobs
 from maxbuild.engine.canonical import JSON
-from maxbuild.engine.digest import Digest, TaskKey
-from maxbuild.engine.document import key_of
+from maxbuild.engine.digest import Digest, TaskKey, hash_file
 from maxbuild.engine.explain import Explanation, Reason
 from maxbuild.engine.holder import Holder
 from maxbuild.engine.index import DATABASE, Index
@@ -78,6 +77,8 @@ class Store:
         self._session: Session | None = None
         self._session_mutex = threading.Lock()
         self._claims = threading.local()
+        self._newest: dict[str, dict[str, TaskKey]] = {}
+        """By scope and task name, the keys of the newest documents, as far as they were read ahead or put down."""
 
     def __enter__(self) -> Self:
         """Return the store."""
@@ -95,7 +96,10 @@ class Store:
         digest: that of the content, where this process has just made sure of it.
         """
         self.check_writable()
-        return self._blobs.publish(path, self._present().folder, digest)
+        digest = digest or _hash(path)
+        self._claim_content(digest)
+        self._blobs.publish(path, self._present().folder, digest)
+        return digest
 
     def publish_bytes(self, content: bytes) -> Digest:
         """Put `content` into the store and return its digest; StoreError when the disk refuses."""
@@ -106,7 +110,19 @@ class Store:
 
     def adopt(self, path: Path) -> Digest:
         """Take the file `path` as content where it lies and return its digest; OSError when it cannot be read."""
-        return self._blobs.adopt(path)
+        real = Path(os.path.realpath(path))
+        digest = self._memo.digest(real, sealed=True)
+        self._claim_content(digest)
+        self._blobs.adopt(real, digest)
+        return digest
+
+    def hold(self, digest: Digest) -> Path | None:
+        """Return where the content `digest` lies, as `blob_path` does, and keep collectors from taking it."""
+        with self.steady():
+            path = self._blobs.path(digest)
+            if path is not None:
+                self._claim_content(digest)
+            return path
 
     def blob_path(self, digest: Digest) -> Path | None:
         """Return where the content `digest` lies, or None where it is missing; damaged content is quarantined."""
@@ -135,23 +151,29 @@ class Store:
 
         What is claimed in it stays afterwards, until this store is closed.
         """
-        if self.read_only or hasattr(self._claims, "keys"):
+        if self.read_only or hasattr(self._claims, "names"):
             yield
             return
         with self._gate.shared():
-            self._claims.keys = []
+            self._claims.names = []
             try:
                 yield
             finally:
-                claimed = self._claims.keys
-                del self._claims.keys
+                claimed = self._claims.names
+                del self._claims.names
                 if claimed:
                     self._present().claim(claimed)
 
     def claim(self, key: TaskKey) -> None:
         """Rely on the result under `key`: no collector takes it as long as this store is open. Only within `steady`."""
         if not self.read_only:
-            self._claims.keys.append(key)
+            self._claims.names.append(key)
+
+    def _claim_content(self, digest: Digest) -> None:
+        """Rely on content before a result names it: whether it is there is seen after collectors are kept from it."""
+        if not self.read_only:
+            with self.steady():
+                self._claims.names.append(digest)
 
     def collecting(self) -> AbstractContextManager[None]:
         """Keep everybody from relying on anything new while the context lasts, which must not be long."""
@@ -160,8 +182,9 @@ class Store:
 
     def read_ahead(self, scope: str, sources: Iterable[Path]) -> None:
         """Read in a few queries what a build in `scope` over `sources` asks for if nothing has changed."""
-        newest = self._index.read_ahead_from(_last_prefix(scope)).values()
-        results = self._index.read_ahead(f"result:{key_of(text)}" for text in _documents(newest))
+        row = self._index.get_json(_scope_row(scope))
+        self._newest[scope] = cast("dict[str, TaskKey]", row) if isinstance(row, dict) else {}
+        results = self._index.read_ahead(f"result:{key}" for key in self._newest[scope].values())
         stamps = chain.from_iterable(self._blobs.rows(digest) for digest in _outputs(results.values()))
         self._index.read_ahead([*stamps, *(stamp_row(path.absolute()) for path in sources)])
 
@@ -200,27 +223,47 @@ class Store:
         """Return the newest document under the task name `name` in `scope`."""
         return _parse(Last, self._index.get_json(_last_row(scope, name)))
 
+    def is_newest(self, scope: str, name: str, record: Record) -> bool:
+        """Return whether the document of `record` is the newest under the task name `name` in `scope`."""
+        if self._newest.get(scope, {}).get(name) == record.key:
+            return True
+        last = self.last(scope, name)
+        return last is not None and last.text == record.text
+
     def set_last(self, scope: str, name: str, last: Last) -> None:
         """Put down the newest document under the task name `name` in `scope`."""
+        if self._newest.pop(scope, None):  # what is read ahead must be true, also when this process dies
+            self._index.delete(_scope_row(scope))
         self._index.set_json(_last_row(scope, name), last.to_json())
+
+    def newest(self, scope: str) -> Mapping[str, TaskKey]:
+        """Return the keys of the newest documents in `scope`, by task name, as far as they were read ahead."""
+        return self._newest.get(scope, {})
+
+    def set_newest(self, scope: str, keys: Mapping[str, TaskKey]) -> None:
+        """Put down the keys of the newest documents in `scope`, by task name, for the next build to read ahead."""
+        if self._newest.get(scope) != keys:
+            self._newest[scope] = dict(keys)
+            self._index.set_json(_scope_row(scope), keys)
 
     # Places of work
 
     def log_path(self, key: TaskKey) -> Path:
         """Return the file that keeps what the newest run under `key` wrote."""
-        return self._base / "logs" / f"{key}.log"
+        return Path(f"{self._base}/logs/{key}.log")
 
     def lock(self, key: TaskKey, stop: threading.Event, on_wait: Callable[[Holder], None] | None = None) -> Lock | None:
         """Wait for the right to do the work under `key`; None when `stop` is set first.
 
         `on_wait` is told who has it, when that takes long.
         """
+        self.check_writable()
         return wait_lock(self._base / "locks" / key, stop, on_wait)
 
     @contextmanager
-    def workspace(self, key: TaskKey) -> Iterator[Path]:
-        """Lend an empty folder on the store's file system; it is removed at the end."""
-        path = self._present().folder / f"{key[:16]}-{secrets.token_hex(4)}"
+    def workspace(self, name: str) -> Iterator[Path]:
+        """Lend an empty folder on the store's file system, `name` tells what for; it is removed at the end."""
+        path = self._present().folder / f"{name[:16]}-{secrets.token_hex(4)}"
         disk.make_directory(path)
         try:
             yield path
@@ -230,9 +273,9 @@ class Store:
     def close(self) -> None:
         """End this process's session, with all it claimed, and close this thread's connection."""
         with self._session_mutex:
-            if self._session is not None:
-                self._session.end()
-                self._session = None
+            session, self._session = self._session, None
+            if session is not None:
+                session.end()
         self.close_thread()
 
     def close_thread(self) -> None:
@@ -260,6 +303,23 @@ class Store:
             log_bytes=sum(path.stat().st_size for path in (self._base / "logs").glob("*.log")),
         )
 
+    # For housekeeping alone
+
+    @property
+    def base(self) -> Path:
+        """Return where this version's layout lies."""
+        return self._base
+
+    @property
+    def index(self) -> Index:
+        """Return the index."""
+        return self._index
+
+    @property
+    def blobs(self) -> Blobs:
+        """Return the content."""
+        return self._blobs
+
     def _present(self) -> Session:
         """Return this process's session, begun on first need."""
         with self._session_mutex:
@@ -268,17 +328,17 @@ class Store:
             return self._session
 
 
+def _hash(path: Path) -> Digest:
+    try:
+        return hash_file(path)
+    except OSError as error:
+        raise disk.storage_error(error, "read", path) from error
+
+
 def _is_read_only(base: Path) -> bool:
     """Return whether there is a store at `base` that this process may not write."""
     places = (base, base / "index", base / "index" / DATABASE)
     return base.is_dir() and not all(os.access(place, os.W_OK) for place in places if place.exists())
-
-
-def _documents(rows: Iterable[JSON]) -> Iterator[str]:
-    for row in rows:
-        match row:
-            case {"document": str(text)}:
-                yield text
 
 
 def _outputs(rows: Iterable[JSON]) -> Iterator[str]:
@@ -288,12 +348,12 @@ def _outputs(rows: Iterable[JSON]) -> Iterator[str]:
                 yield from (digest for digest in outputs.values() if isinstance(digest, str))
 
 
-def _last_prefix(scope: str) -> str:
-    return f"last:[{json.dumps(scope)}, "
+def _scope_row(scope: str) -> str:
+    return f"scope:{json.dumps(scope)}"
 
 
 def _last_row(scope: str, name: str) -> str:
-    return f"{_last_prefix(scope)}{json.dumps(name)}]"
+    return f"last:{json.dumps([scope, name])}"
 
 
 def _parse(row: type[Row], value: JSON) -> Row | None:

@@ -67,9 +67,12 @@ class Task:
 
     def declares(self, output: str) -> bool:
         """Return whether `output` is one of the outputs, or could be a member of one of the families."""
-        families = [family.removesuffix("*") for family in self.outputs if family.endswith(_FAMILY)]
-        is_member = any(output.startswith(family) and output != family for family in families)
-        return "*" not in output and (is_member or output in self.outputs)
+        if "*" in output:
+            return False
+        if output in self.outputs:
+            return True
+        families = (family[:-1] for family in self.outputs if family.endswith(_FAMILY))
+        return any(output.startswith(family) and output != family for family in families)
 
     @property
     def single_outputs(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import diskcache
 from diskcache.core import DBNAME, DEFAULT_SETTINGS, METADATA, MODE_RAW
 
-from maxbuild.engine.rows import RefusedRow
+from maxbuild.engine.rows import RefusedRow, identify
 
 _SETTINGS: dict[str, Any] = {
     **{name: value for name, value in DEFAULT_SETTINGS.items() if name.startswith("sqlite_")},
@@ -36,6 +36,7 @@ class Writer:
         """Open the database; RefusedRow when it holds settings that are not ours."""
         _check_settings(directory / DBNAME)
         self._cache = diskcache.Cache(str(directory), disk=BytesDisk, **_SETTINGS)
+        self.identity = identify(directory / DBNAME)
 
     def set(self, key: str, content: bytes) -> None:
         """Put `content` under `key`."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import networkx
-
 from maxbuild.engine import Explanation, Reason, Report, SourceFile, State, Store, Task, TaskReport
 from maxbuild.report import units
 from maxbuild.report.documents import task_content
@@ -34,9 +32,9 @@ def answer(name: str, report: Report, store: Store, scope: str) -> Answer:
     explanations = task.explanations or _past(task, store, scope)
     waits_for: tuple[TaskReport, ...] = ()
     if task.state is State.WAITING:
-        before = networkx.ancestors(report.graph, name)
+        before = report.task_graph.with_producers([name])
         waits_for = tuple(other for other in report.in_state(State.WOULD_RUN) if other.name in before)
-    return Answer(task, explanations, _sources(report.graph.nodes[name]["task"]), waits_for)
+    return Answer(task, explanations, _sources(report.task_graph.task(name)), waits_for)
 
 
 def _past(task: TaskReport, store: Store, scope: str) -> tuple[Explanation, ...]:
