@@ -64,9 +64,11 @@ def offer_result(sharing: Sharing, record: Record, store: Store) -> None:
         if path is None:
             return
         blobs[digest] = path
-    outputs = {
-        name: RemoteOutput(digest, blobs[digest].stat().st_size) for name, digest in record.result.outputs.items()
-    }
+    try:
+        sizes = {digest: path.stat().st_size for digest, path in blobs.items()}
+    except FileNotFoundError:  # a file that lies elsewhere went away: there is nothing to offer
+        return
+    outputs = {name: RemoteOutput(digest, sizes[digest]) for name, digest in record.result.outputs.items()}
     sharing.cache.publish(record.key, RemoteResult(outputs, record.seconds), blobs)
 
 
