@@ -22,6 +22,15 @@ test *arguments:
 quick *arguments:
     python -m pytest -n auto -m "not slow" {{arguments}}
 
+# Search for histories that break the engine, for some hours; a failure is kept in .hypothesis and tried first.
+fuzz hours="1":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    end=$((SECONDS + {{hours}} * 3600))
+    while ((SECONDS < end)); do
+        MAXBUILD_SEARCH=fuzz MAXBUILD_FUZZ_EXAMPLES=200 python -m pytest -q tests/engine/test_engine_model.py
+    done
+
 # Format and fix what can be fixed.
 fix:
     ruff check --fix maxbuild tests examples bench

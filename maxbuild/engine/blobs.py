@@ -39,10 +39,8 @@ class Blobs:
     def path(self, digest: Digest) -> Path | None:
         """Return where the content `digest` lies, or None where it is missing or damaged."""
         own = self._own(digest)
-        if self._holds(own, digest):
+        if self._look_at(own, digest):
             return Path(own)
-        if not self._read_only and os.path.lexists(own):
-            self._set_aside(Path(own), digest)
         return next((path for path in self._references(digest) if self._holds(path, digest)), None)
 
     def holds(self, digest: Digest) -> bool:
@@ -126,6 +124,22 @@ class Blobs:
             case list() as paths:
                 return [Path(path) for path in paths if isinstance(path, str)]
         return []
+
+    def _look_at(self, own: str, digest: Digest) -> bool:
+        """Return whether a file of the store's own holds `digest`; one that holds something else is set aside.
+
+        Whether it is there is asked once: what another builder puts there a moment later is no damage.
+        """
+        try:
+            if self._memo.holds(own, digest):
+                return True
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise disk.storage_error(error, "read", Path(own)) from error
+        if not self._read_only:
+            self._set_aside(Path(own), digest)
+        return False
 
     def _holds(self, path: str | Path, digest: Digest) -> bool:
         try:

@@ -84,6 +84,8 @@ class Build:
     """What every source file holds, for the whole build: all its tasks see the same content."""
     ready: deque[str] = field(default_factory=deque)
     """The tasks in phase UNREAD or READY, in the order in which a worker shall take them."""
+    failed: bool = False
+    """Whether any task has failed."""
     _unsure: deque[str] = field(default_factory=deque)
     _needed: set[str] = field(default_factory=set)
     _news: bool = True
@@ -141,9 +143,12 @@ class Build:
             self._settle(node, record.result)
         else:
             self._reopen(node)
+        if state is State.BUILT and node.task.name in self.wishes.rerun:
+            self._reopen_twins(record)
 
     def fail(self, node: Node, error: MaxbuildError) -> None:
         """Go on from a task that failed with `error`."""
+        self.failed = True
         self._end(node, State.FAILED, error)
 
     def interrupt(self, node: Node) -> None:
@@ -168,7 +173,7 @@ class Build:
         if not self.wishes.dry:
             self.store.set_newest(self.wishes.scope, self._newest_keys())
         return Report(
-            tasks=[self._final(node) for name, node in self.nodes.items() if name in self._needed],
+            tasks=[self._final(node) for name, node in self.nodes.items() if name in self._needed or node.ran],
             results=dict(self.results),
             task_graph=self.graph,
             deferred=tuple(self.plan.deferred(self.results)),
@@ -276,6 +281,13 @@ class Build:
     def _reopen(self, node: Node) -> None:
         node.phase = Phase.WAITING
         self._unsure.append(node.task.name)
+
+    def _reopen_twins(self, record: Record) -> None:
+        """Look again at tasks that had found under one key what a forced run has replaced."""
+        for twin in self.nodes.values():
+            found = twin.report.key if twin.report is not None else None
+            if twin.phase is Phase.SETTLED and found == record.key and self.results[twin.task.name] != record.result:
+                self._reopen(twin)
 
     def _is_current(self, node: Node, key: TaskKey) -> bool:
         """Return whether the work under `key` is still what `node` stands for, now that a worker is done with it."""

@@ -176,7 +176,7 @@ def _confirm_inputs(assignment: Assignment, store: Store) -> None:
     for role, source in assignment.task.inputs.items():
         digest = assignment.miss.document.inputs[role]
         if isinstance(source, SourceFile):
-            if not store.source_holds(source.path, digest):
+            if not _is_source(source.path, digest, store):
                 raise TaskFailed(
                     f"input `{role}` of task `{assignment.task.name}` changed while the task ran",
                     causes=[f"`{source.path}` is not the file it was"],

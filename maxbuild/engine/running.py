@@ -56,7 +56,6 @@ class Execution:
         self._crew = Crew(limits.jobs, build.store)
         self._memory: dict[str, int] = {}
         """What every running task declares."""
-        self._stopping = False
         self._fatal: BaseException | None = None
 
     def run(self) -> Report:
@@ -79,11 +78,16 @@ class Execution:
     def _loop(self) -> None:
         while True:
             self._build.advance()
-            while self._crew.free and not self._stopping and (node := self._build.next_ready(self._fits)) is not None:
+            while self._crew.free and self._may_start and (node := self._build.next_ready(self._fits)) is not None:
                 self._hand_over(node)
             if not self._crew.busy:
                 return
             self._take(self._crew.next())
+
+    @property
+    def _may_start(self) -> bool:
+        """Return whether anything further may start."""
+        return self._fatal is None and (self._keep_going or not self._build.failed)
 
     def _fits(self, node: Node) -> bool:
         """Return whether `node` can run beside what runs; alone, everything can."""
@@ -149,10 +153,8 @@ class Execution:
         """Judge an error: a task's failure is the task's, anything else ends the build."""
         if isinstance(error, MaxbuildError) and not isinstance(error, StoreError):
             self._build.fail(node, error)
-            self._stopping = self._stopping or not self._keep_going
         else:
             self._fatal = self._fatal or error
-            self._stopping = True
             self._children.kill_all()
 
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import os
+import secrets
+import shutil
 import signal
+import subprocess
+import tempfile
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from maxbuild.engine import Job, Kind
 from maxbuild.errors import WeightsError
 
 LEDGER = "MAXBUILD_TOY_LEDGER"
+FLAVOUR = "MAXBUILD_TOY_FLAVOUR"
 
 
 def _toy(name: str, *, isolated: bool = False) -> Kind:
@@ -32,6 +40,13 @@ KINDS: Mapping[str, Kind] = {
             _toy("disk_full"),
             _toy("spoil"),
             _toy("wrong"),
+            _toy("held"),
+            _toy("elsewhere"),
+            _toy("orphans"),
+            _toy("nondeterministic"),
+            _toy("env_reader"),
+            _toy("meddle"),
+            _toy("probe"),
         )
     },
     "isolated": Kind("isolated", "toys:concat", isolated=True),
@@ -39,6 +54,24 @@ KINDS: Mapping[str, Kind] = {
     "crash": _toy("crash", isolated=True),
     "isolated_slow": Kind("isolated_slow", "toys:slow", isolated=True),
     "isolated_full": Kind("isolated_full", "toys:disk_full", isolated=True),
+    "isolated_probe": Kind("isolated_probe", "toys:probe", isolated=True),
+    **{
+        f"far_{name}": Kind(f"far_{name}", f"toys:{name}", isolated=True, toolchain="toys:toolchain_of")
+        for name in (
+            "concat",
+            "fail_if",
+            "multi_output",
+            "pass_through",
+            "disk_full",
+            "wrong",
+            "environment",
+            "crash",
+            "hold",
+            "meet",
+            "chatter",
+            "end_host",
+        )
+    },
 }
 
 
@@ -142,3 +175,181 @@ def wrong(job: Job) -> Mapping[str, Path]:
     """Leave something else than what is declared."""
     _ran(job)
     return _left(job, "?", str(job.params["leaves"]))
+
+
+def nondeterministic(job: Job) -> Mapping[str, Path]:
+    """Leave other bytes at every run, as no real step should: what is recorded must then hold."""
+    _ran(job)
+    return _left(job, f"{job.params.get('text', '')}?{secrets.token_hex(8)}")
+
+
+def env_reader(job: Job) -> Mapping[str, Path]:
+    """Join the inputs to what a variable of the environment says; a plan owes that value to the task's key."""
+    _ran(job)
+    parts = [job.inputs[role].read_text() for role in sorted(job.inputs)]
+    return _left(job, f"{os.environ.get(FLAVOUR, '')}({','.join(parts)})")
+
+
+def held(job: Job) -> Mapping[str, Path]:
+    """Take until the file `until` is there."""
+    _ran(job)
+    while not Path(str(job.local["until"])).exists():
+        time.sleep(0.005)
+    return _left(job, "held")
+
+
+def elsewhere(job: Job) -> Mapping[str, Path]:
+    """Leave a file at `place`, outside of scratch, whatever lies there: a download into a cache, say."""
+    _ran(job)
+    place = Path(str(job.local["place"]))
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    place.unlink(missing_ok=True)
+    place.write_text(str(job.params["text"]))
+    return {"out": place}
+
+
+def orphans(job: Job) -> Mapping[str, Path]:
+    """Start a child by fork alone and one by exec, both deaf to the builder's end, and hang; the second run is done."""
+    _ran(job)
+    pids = Path(str(job.local["pids"]))
+    if not pids.exists():
+        command = subprocess.Popen(["sleep", "60"], start_new_session=True)
+        fork = os.fork()
+        if fork == 0:
+            time.sleep(60)
+            os._exit(0)
+        pids.with_suffix(".new").write_text(f"{command.pid} {fork}")
+        pids.with_suffix(".new").rename(pids)
+        time.sleep(60)
+    return _left(job, "done")
+
+
+def meddle(job: Job) -> Mapping[str, Path]:
+    """Read the input, then do to a source file what somebody else may do to it: `how` says what."""
+    _ran(job)
+    outputs = _left(job, job.inputs["from"].read_text())
+    victim, other, content = Path(str(job.local["victim"])), job.scratch / "other", str(job.local["content"])
+    before = victim.stat()
+    match job.local["how"]:
+        case "write":
+            victim.write_text(content)
+        case "replace":
+            other.write_text(content)
+            other.replace(victim)
+        case "restore":
+            victim.write_text(content)
+            os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
+        case "remove":
+            victim.unlink()
+    return outputs
+
+
+def toolchain_of(kind: str) -> Mapping[str, str]:
+    """Return the toolchain that shapes what kinds leave that may be carried out elsewhere."""
+    return {"toys": "1"}
+
+
+def hold(job: Job) -> Mapping[str, Path]:
+    """Tell the process's number in the file `pid`, and take for ever."""
+    note = Path(str(job.params["pid"]))
+    note.with_suffix(".new").write_text(str(os.getpid()))
+    note.with_suffix(".new").rename(note)
+    while True:
+        time.sleep(1)
+
+
+def meet(job: Job) -> Mapping[str, Path]:
+    """Touch the file `mine` and take until the file `theirs` is there."""
+    Path(str(job.params["mine"])).touch()
+    while not Path(str(job.params["theirs"])).exists():
+        time.sleep(0.005)
+    return _left(job, "met")
+
+
+def chatter(job: Job) -> Mapping[str, Path]:
+    """Print `lines` lines."""
+    for line in range(int(str(job.params["lines"]))):
+        print("line", line)
+    return _left(job, "said")
+
+
+def end_host(job: Job) -> Mapping[str, Path]:
+    """Kill the process that started this one, as often as `times` says; the file `deaths` has a byte for each."""
+    deaths = Path(str(job.params["deaths"]))
+    if not deaths.exists() or deaths.stat().st_size < int(str(job.params["times"])):
+        with deaths.open("ab") as file:
+            file.write(b"x")
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    return _left(job, "survived")
+
+
+def probe(job: Job) -> Mapping[str, Path]:
+    """Do something to the file `path`, which no input names: `action` says what."""
+    _ran(job)
+    PROBES[str(job.local["action"])](job, Path(str(job.local["path"])))
+    return _left(job, "done")
+
+
+def _read_slowly(_job: Job, path: Path) -> None:
+    time.sleep(0.05)
+    path.read_text()
+    time.sleep(0.05)
+
+
+def _read_in_thread(_job: Job, path: Path) -> None:
+    thread = threading.Thread(target=path.read_text)
+    thread.start()
+    thread.join()
+
+
+def _read_by_link(job: Job, path: Path) -> None:
+    (job.scratch / "link").symlink_to(path)
+    (job.scratch / "link").read_text()
+
+
+def _read_by_c(_job: Job, path: Path) -> None:
+    library = ctypes.CDLL(None)
+    library.fopen.restype = ctypes.c_void_p
+    assert library.fopen(os.fsencode(path), b"r")
+
+
+def _read_and_raise(_job: Job, path: Path) -> None:
+    raise WeightsError(path.read_text())
+
+
+def _read_and_die(_job: Job, path: Path) -> None:
+    path.read_text()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _work(job: Job, _path: Path) -> None:
+    (job.scratch / "inside").write_text(job.inputs["from"].read_text())
+    with tempfile.TemporaryFile(dir=job.scratch) as file:
+        file.write(b"x")
+    list(job.scratch.iterdir())
+
+
+def _try(_job: Job, path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        path.read_text()
+
+
+PROBES: Mapping[str, Callable[[Job, Path], object]] = {
+    "read": lambda _, path: path.read_text(),
+    "read_slowly": _read_slowly,
+    "read_in_thread": _read_in_thread,
+    "read_by_link": _read_by_link,
+    "read_by_c": _read_by_c,
+    "read_and_raise": _read_and_raise,
+    "read_and_die": _read_and_die,
+    "work": _work,
+    "list": lambda _, path: list(path.iterdir()),
+    "write": lambda _, path: path.write_text("left"),
+    "remove": lambda _, path: path.unlink(missing_ok=True),
+    "try": _try,
+    "cat": lambda _, path: subprocess.run(["cat", path], check=True),
+    "start": lambda _, path: subprocess.run([path], check=True),
+    "leave_running": lambda _, path: path.write_text(str(subprocess.Popen(["sleep", "600"]).pid)),
+}
