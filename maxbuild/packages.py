@@ -15,7 +15,8 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from maxbuild.engine import Digest, Report, Store
+from maxbuild.engine import Digest, Report, Store, TaskKey
+from maxbuild.engine.roots import add_root
 from maxbuild.errors import StoreError, UsageError
 from maxbuild.layout import HEADER
 from maxbuild.plan import ManifestPlan
@@ -28,6 +29,7 @@ _WORTH_A_LINK = 1 << 20
 def place_packages(plan: ManifestPlan, report: Report, store: Store, output: Path) -> Sequence[Path]:
     """Write each package that was built to `output/NAME/TARGET` and return the paths, in the order of the targets.
 
+    As long as a package is there, the store lets go of nothing that it was made of, however old or large that is.
     Raise StoreError where the disk refuses, and UsageError where something that is no package is in the way.
     """
     placed = []
@@ -35,16 +37,40 @@ def place_packages(plan: ManifestPlan, report: Report, store: Store, output: Pat
         result = report.results.get(task)
         if result is not None:
             folder = output / plan.manifest.name / parse_target(target).folder
-            _place(result.outputs["package"], store, folder)
+            digest = result.outputs["package"]
+            _place(digest, store, folder)
+            add_root(store, folder / HEADER, digest, _made_of(task, report))
             placed.append(folder)
     return placed
 
 
-def _place(digest: Digest, store: Store, folder: Path) -> None:
+def packages_to_place(plan: ManifestPlan, report: Report, store: Store, output: Path) -> Sequence[Path]:
+    """Return which folders `place_packages` would write anew: there is no package, another one, or a damaged one."""
+    to_place = []
+    for target, task in plan.package_tasks().items():
+        folder = output / plan.manifest.name / parse_target(target).folder
+        content, blobs = _parts(report.results[task].outputs["package"], store)
+        if not _is_placed(folder, content, blobs, store):
+            to_place.append(folder)
+    return to_place
+
+
+def _made_of(package: str, report: Report) -> list[TaskKey]:
+    """Return the keys of the task `package` and of all it was made of."""
+    names = report.task_graph.with_producers([package])
+    return [task.key for task in report.tasks if task.name in names and task.key is not None]
+
+
+def _parts(digest: Digest, store: Store) -> tuple[bytes, Mapping[str, tuple[Digest, Path]]]:
+    """Return the header of a package, and for each of its files the digest and where that content lies."""
     content = _blob(store, digest).read_bytes()
     # The header is our own `package` task's, and its digest was checked: no need for all that reads a stranger's.
     digests = {path: Digest(entry["sha256"]) for path, entry in json.loads(content)["files"].items()}
-    blobs = {path: (digest, _blob(store, digest)) for path, digest in digests.items()}
+    return content, {path: (digest, _blob(store, digest)) for path, digest in digests.items()}
+
+
+def _place(digest: Digest, store: Store, folder: Path) -> None:
+    content, blobs = _parts(digest, store)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _alone_in(folder.parent):

@@ -42,7 +42,7 @@ def fetch_result(sharing: Sharing, task: Task, miss: Miss, store: Store, folder:
     if found is None or not _fits(found, task):
         return None
     for output in found.outputs.values():
-        if store.blob_path(output.digest) is None:
+        if store.hold(output.digest) is None:
             path = folder / f"fetched-{secrets.token_hex(8)}"
             if not sharing.cache.fetch(output.digest, output.size, path):
                 return None

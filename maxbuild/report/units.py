@@ -19,6 +19,17 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
+def ago(seconds: float) -> str:
+    """Return how long ago something was, `just now`, `5 min ago`, `3 h ago` or `12 days ago`."""
+    if seconds < 60:
+        return "just now"
+    for length, unit in ((86400, "day"), (3600, "h"), (60, "min")):
+        if seconds >= length:
+            count = int(seconds // length)
+            return f"{plural(count, unit) if unit == 'day' else f'{count} {unit}'} ago"
+    raise AssertionError("more than a minute")
+
+
 def size(count: int) -> str:
     """Return a number of bytes in decimal units, `512 B` or `1.8 MB`, as package indexes and hubs count them."""
     value, unit = float(count), 0

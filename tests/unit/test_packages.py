@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from maxbuild.engine import Result, Store, hash_file
+from maxbuild.engine import OutputOf, Result, State, Store, Task, TaskKey, TaskReport, hash_file
+from maxbuild.engine.graph import TaskGraph
+from maxbuild.engine.roots import read_roots
 from maxbuild.errors import StoreError, UsageError
 from maxbuild.packages import place_packages
 from maxbuild.runtime.package import ComponentEntry, FileEntry, PackageHeader
@@ -39,7 +41,8 @@ def publish(store: Store, contents: dict[str, bytes], outside: Path | None = Non
     digest = store.publish_bytes(json.dumps(header.to_json()).encode())
     manifest = SimpleNamespace(name="demo")
     plan = SimpleNamespace(manifest=manifest, package_tasks=lambda: {"cpu:x86-64-v3": "package"})
-    return plan, SimpleNamespace(results={"package": Result({"package": digest})})
+    results = {"package": Result({"package": digest})}
+    return plan, SimpleNamespace(results=results, tasks=(), task_graph=TaskGraph())
 
 
 def place(published: Any, store: Store, output: Path) -> Path:
@@ -125,6 +128,23 @@ def test_a_missing_blob_is_told(store: Store, tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(StoreError, match="not in the store"):
         place(published, store, tmp_path / "out")
+
+
+def test_a_placed_package_keeps_what_it_was_made_of(store: Store, tmp_path: Path) -> None:
+    """The store has a root for a package: itself and all it was made of, and nothing else, as long as it is there."""
+    plan, report = publish(store, {"a": b"1"})
+    load, other = (Task(name, "toy", {}, {}, {}, ("out",)) for name in ("load", "other"))
+    package = Task("package", "toy", {}, {"weights": OutputOf("load", "out")}, {}, ("package",))
+    report.task_graph.add([load, other, package])
+    keys = {name: TaskKey(str(number) * 64) for number, name in enumerate(("load", "other", "package"))}
+    report.tasks = [TaskReport(name, "toy", State.BUILT, key=key) for name, key in keys.items()]
+    folder = place((plan, report), store, tmp_path / "out")
+    (root,) = read_roots(store)[0]
+    assert root.witness == folder / "package.json"
+    assert root.keys == {keys["load"], keys["package"]}
+    assert root.holds()
+    (folder / "package.json").unlink()
+    assert not root.holds()
 
 
 def _header(store: Store, published: Any) -> bytes:
