@@ -6,7 +6,6 @@ What is locked stays as it is until someone asks for something else: a branch th
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import unicodedata
@@ -17,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Final, Self
 
+from maxbuild.engine import disk
 from maxbuild.errors import StoreError, UsageError
 from maxbuild.manifest import HubRepository, Manifest, ModelConfig
 
@@ -178,18 +178,15 @@ def write_lock(path: Path, lock: Lock) -> None:
             return
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        try:
-            with scratch.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
-    except OSError as error:
+        disk.write_file(scratch, content, disk.PUBLIC_FILE)
+        disk.rename(scratch, path)
+        disk.sync_directory(path.parent)
+    except StoreError as error:
+        with suppress(StoreError):
+            disk.unlink(scratch)
         raise StoreError(
             f"could not write the lock `{path}`",
-            causes=[error.strerror or str(error)],
+            causes=error.causes,
             hint="the lock lies beside its manifest: make that folder writable and see that the disk is not full",
         ) from error
 

@@ -10,18 +10,18 @@ import errno
 import fcntl
 import json
 import os
-import shutil
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from maxbuild.engine import Digest, Report, Store, TaskKey
+from maxbuild.engine import Digest, Report, Store, TaskKey, disk
 from maxbuild.engine.roots import add_root
 from maxbuild.errors import StoreError, UsageError
 from maxbuild.layout import HEADER
 from maxbuild.plan import ManifestPlan
 from maxbuild.targets.spelling import parse_target
 
+_NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP})
 _WORTH_A_LINK = 1 << 20
 """Files outside the store that are smaller than this are copied into packages."""
 
@@ -72,8 +72,10 @@ def _parts(digest: Digest, store: Store) -> tuple[bytes, Mapping[str, tuple[Dige
 def _place(digest: Digest, store: Store, folder: Path) -> None:
     content, blobs = _parts(digest, store)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        disk.make_directory(folder.parent, disk.PUBLIC_DIRECTORY)
         with _alone_in(folder.parent):
+            for left_over in folder.parent.glob(f".{folder.name}.*"):
+                disk.remove_tree(left_over)
             if _is_placed(folder, content, blobs, store):
                 return
             if folder.exists() and not (folder / HEADER).is_file() and any(folder.iterdir()):
@@ -81,12 +83,16 @@ def _place(digest: Digest, store: Store, folder: Path) -> None:
                     f"`{folder}` is in the way and is no package", hint="move it, or choose another `--output`"
                 )
             _write(content, blobs, store, folder)
-    except OSError as error:
+    except (OSError, StoreError) as error:
         raise StoreError(
             f"could not write package `{folder}`",
-            causes=[str(error)],
-            hint="free some space, or choose another `--output`" if error.errno == errno.ENOSPC else None,
+            causes=[*_causes(error)],
+            hint="free some space, or choose another `--output`" if disk.is_full(error.__cause__ or error) else None,
         ) from error
+
+
+def _causes(error: OSError | StoreError) -> Sequence[str]:
+    return (error.message, *error.causes) if isinstance(error, StoreError) else (str(error),)
 
 
 @contextlib.contextmanager
@@ -112,18 +118,21 @@ def _is_placed(folder: Path, content: bytes, blobs: Mapping[str, tuple[Digest, P
 
 
 def _write(content: bytes, blobs: Mapping[str, tuple[Digest, Path]], store: Store, folder: Path) -> None:
-    """Make the package beside `folder`, then swap it in: readers of the old one keep what they have open."""
-    for left_over in folder.parent.glob(f".{folder.name}.*"):
-        shutil.rmtree(left_over, ignore_errors=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    """Make the package beside `folder`, bring it to the disk, then swap it in: readers of the old one keep theirs."""
+    scratch = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    disk.make_directory(scratch)
     try:
         whole = scratch / "new"
+        disk.make_directory(whole, disk.PUBLIC_DIRECTORY)
         for path, (digest, blob) in blobs.items():
             _link_or_copy(digest, blob, whole / path, store)
-        (whole / HEADER).write_bytes(content)
+        disk.write_file(whole / HEADER, content, disk.PUBLIC_FILE)
+        for place in (whole, *(path for path in whole.rglob("*") if path.is_dir())):
+            disk.sync_directory(place)
         _swap_in(whole, folder, scratch / "old")
+        disk.sync_directory(folder.parent)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        disk.remove_tree(scratch)
 
 
 def _link_or_copy(digest: Digest, blob: Path, path: Path, store: Store) -> None:
@@ -132,39 +141,29 @@ def _link_or_copy(digest: Digest, blob: Path, path: Path, store: Store) -> None:
     A small file that lies outside the store is the user's own, say a tokenizer, and may be edited in place; a package
     must not change with it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    disk.make_directory(path.parent, disk.PUBLIC_DIRECTORY)
     # The blob may be a symbolic link, into a hub cache; the package must not hang on that.
     source = blob.resolve()
-    try:
-        if not source.is_relative_to(store.root.resolve()) and source.stat().st_size < _WORTH_A_LINK:
-            shutil.copyfile(source, path)
+    if source.is_relative_to(store.root.resolve()) or source.stat().st_size >= _WORTH_A_LINK:
+        try:
+            disk.link(source, path)
+        except StoreError as error:
+            if getattr(error.__cause__, "errno", None) not in _NO_LINKS:
+                raise
         else:
-            os.link(source, path)
             store.source_holds(blob, digest)  # a link moves the file's change time: know it again without reading it
-    except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
-            raise
-        shutil.copyfile(source, path)
+            return
+    disk.copy_file(source, path)
+    disk.sync_file(path)
 
 
 def _swap_in(new: Path, place: Path, old: Path) -> None:
     """Rename `new` to `place`; what was there is exchanged in one step where the system can, else set aside first."""
     if not place.exists():
-        new.rename(place)
-    elif not _exchange(new, place):
-        place.rename(old)
-        new.rename(place)
-
-
-def _exchange(first: Path, second: Path) -> bool:
-    """Exchange two paths in one step (Linux, `renameat2`); False where the system or the file system cannot."""
-    import ctypes  # noqa: PLC0415 - only a package that replaces another needs it
-
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "renameat2"):
-        return False
-    here, both = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    return bool(library.renameat2(here, os.fsencode(first), here, os.fsencode(second), both) == 0)
+        disk.rename(new, place)
+    elif not disk.exchange(new, place):
+        disk.rename(place, old)
+        disk.rename(new, place)
 
 
 def _blob(store: Store, digest: Digest) -> Path:
