@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
 
+from maxbuild.errors import WorkFound
 from maxbuild.lock import Lock, LockedRepository, lock_name, missing
 from maxbuild.manifest import Manifest
 
@@ -26,6 +27,19 @@ def resolve(manifest: Manifest, lock: Lock | None, *, list_repository: ListRepos
         ask = list_repository or _hub()
         repositories[name] = replace(ask(repo_id, known.commit if known else revision), revision=revision)
     return Lock(repositories)
+
+
+def require_pinned(manifest: Manifest, lock: Lock | None) -> None:
+    """Raise WorkFound where `lock` does not say which commit a repository of `manifest` is; nothing is asked."""
+    known = lock.repositories if lock else {}
+    names = [lock_name(*pair) for pair in missing(manifest, lock)]
+    unpinned = [f"`{name}` is not in the lock, so the hub would be asked" for name in names if name not in known]
+    if unpinned:
+        raise WorkFound(
+            "a revision is not pinned" if len(unpinned) == 1 else f"{len(unpinned)} revisions are not pinned",
+            causes=unpinned,
+            hint="run `maxbuild warm` where the hub can be reached, and keep the lock beside the manifest",
+        )
 
 
 def _hub() -> ListRepository:

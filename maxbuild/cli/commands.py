@@ -27,11 +27,14 @@ class Entry(NamedTuple):
 COMMANDS = (
     Entry("warm", "maxbuild.cli.warm", "Build what a manifest describes, doing only what is missing."),
     Entry("plan", "maxbuild.cli.plan", "Show what `warm` would do, and do nothing."),
-    Entry("why", "maxbuild.cli.why", "Say why a task would run, or why it ran last."),
+    Entry("why", "maxbuild.cli.why", "Say why a task would run, or why it ran."),
+    Entry("log", "maxbuild.cli.log", "Print what a task printed."),
+    Entry("runs", "maxbuild.cli.runs", "List the runs so far."),
+    Entry("diff", "maxbuild.cli.diff", "Say what is different between two runs."),
     Entry("graph", "maxbuild.cli.graph", "Draw the graph of tasks."),
     Entry("run", "maxbuild.cli.package", "Load a package and let its model answer a prompt."),
     Entry("verify", "maxbuild.cli.package", "Check that a package is whole and runs here."),
-    Entry("cache", "maxbuild.cli.cache", "Look into the store of results."),
+    Entry("cache", "maxbuild.cli.cache", "Look after the store of results: how much, how old, how sound."),
     Entry("schema", "maxbuild.cli.schema", "Print the JSON Schema of manifests."),
 )
 

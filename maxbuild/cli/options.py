@@ -22,3 +22,7 @@ Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON do
 OutputFile: TypeAlias = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to FILE, not to stdout.")
 ]
+PackageFolder: TypeAlias = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where packages go.")]
+RunName: TypeAlias = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run: its id or the beginning of one, `last`, `last~1`, ….")
+]

@@ -28,12 +28,18 @@ class Project:
 
 @contextmanager
 def open_project(
-    path: Path, targets: Sequence[str] | None, overrides: Sequence[str] | None, *, pin: bool = False
+    path: Path,
+    targets: Sequence[str] | None,
+    overrides: Sequence[str] | None,
+    *,
+    pin: bool = False,
+    ask: bool = True,
 ) -> Iterator[Project]:
     """Lend the project of the manifest at `path`; ManifestError, UsageError or StoreError where there is none.
 
-    pin: write what hub revisions resolve to into the lock file; only a build does.
+    pin: write what hub revisions resolve to into the lock file; only a build does. ask: whether the hub may be asked
+    for revisions that are not pinned; where it may not, WorkFound is raised.
     """
     manifest = load_manifest(path, targets=targets, overrides=overrides or ())
     with Store(default_store_root(os.environ)) as store:
-        yield Project(manifest, store, make_plan(manifest, pin=pin))
+        yield Project(manifest, store, make_plan(manifest, pin=pin, ask=ask))

@@ -5,25 +5,23 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from maxbuild.cli.entry import GOES_ON, INTERRUPTED
-from maxbuild.cli.options import Json, ManifestFile, Overrides, Targets
+from maxbuild.cli.building import Wishes, build, conclude
+from maxbuild.cli.helpers import open_executor, open_sharing
+from maxbuild.cli.memory import memory_for_builds, parse_memory
+from maxbuild.cli.options import Json, ManifestFile, Overrides, PackageFolder, Targets
 from maxbuild.cli.plan import show_plan
 from maxbuild.cli.project import Project, open_project
-from maxbuild.engine import Kind, Plan, Report, State, Store, execute
+from maxbuild.cli.tasknames import find_task
+from maxbuild.errors import UsageError
 from maxbuild.packages import place_packages
 from maxbuild.plan import KINDS
-from maxbuild.report.blocks import error_text
-from maxbuild.report.documents import document, report_content
-from maxbuild.report.progress import show_progress
-from maxbuild.report.summary import closing_line, failures, nothing_to_do, tasks_table
-from maxbuild.report.terminal import Terminal, terminal_of
+from maxbuild.report.terminal import terminal_of
 
 _MOST_DEFAULT_JOBS = 8
 
@@ -33,16 +31,60 @@ def warm(
     *,
     target: Targets = None,
     override: Overrides = None,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where packages go.")] = Path(
-        "packages"
-    ),
+    output: PackageFolder = Path("packages"),
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, help="Tasks at once.", show_default="one per CPU, at most 8")
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            "--memory",
+            metavar="SIZE",
+            help="Memory that tasks may take together, by what each declares, as in 8GiB.",
+            show_default="seven eighths of what the host or the container has",
+        ),
     ] = None,
     keep_going: Annotated[
         bool, typer.Option("--keep-going", "-k", help="After a failure, go on with what does not need it.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done, as `plan` does.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Do nothing, ask nobody; exit with 3 and a list where there is work to do.")
+    ] = False,
+    frozen: Annotated[
+        bool,
+        typer.Option("--frozen", help="Run nothing: what is not in the store or the remote cache is an error (3)."),
+    ] = False,
+    rerun: Annotated[
+        list[str] | None,
+        typer.Option("--rerun", metavar="TASK", help="Run TASK whatever the store has; may be repeated."),
+    ] = None,
+    remote: Annotated[
+        str | None,
+        typer.Option(
+            "--remote",
+            metavar="URL",
+            envvar="MAXBUILD_REMOTE",
+            help="Take results from a remote cache.",
+        ),
+    ] = None,
+    remote_instance: Annotated[
+        str,
+        typer.Option(
+            "--remote-instance",
+            metavar="NAME",
+            envvar="MAXBUILD_REMOTE_INSTANCE",
+            help="Which part of it.",
+        ),
+    ] = "main",
+    remote_write: Annotated[bool, typer.Option("--remote-write", help="Give it what is built here.")] = False,
+    remote_weights: Annotated[
+        bool,
+        typer.Option("--remote-weights", help="Share downloads and packed weights too, not only what is computed."),
+    ] = False,
+    executor: Annotated[
+        str | None, typer.Option("--executor", metavar="dask://HOST:PORT", help="Have tasks carried out elsewhere.")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all tasks also when nothing ran.")] = False,
     json: Json = False,
 ) -> None:
@@ -51,73 +93,72 @@ def warm(
     Prints the path of each package on stdout. A second run does only what changed since, and says why.
     """
     begin = time.monotonic()
-    with open_project(manifest, target, override, pin=not dry_run) as project:
-        if dry_run:
+    _refuse_contradictions({"--check": check, "--frozen": frozen, "--dry-run": dry_run, "--rerun": bool(rerun)})
+    room = parse_memory(memory) if memory is not None else _default_memory(executor)
+    idle = check or dry_run
+    if idle:  # nobody is asked, so nothing is opened
+        remote, remote_write, remote_weights, executor = None, False, False, None
+    with (
+        open_project(manifest, target, override, pin=not (idle or frozen), ask=not (check or frozen)) as project,
+        open_sharing(remote, remote_instance, write=remote_write, weights=remote_weights) as sharing,
+        open_executor(executor, sharing) as elsewhere,
+    ):
+        if check:
+            from maxbuild.cli.check import check as tell  # noqa: PLC0415 - a build has no use for it
+
+            tell(project, output, json=json)
+        elif dry_run:
             show_plan(project, values=False, json=json)
-            return
-        wishes = Wishes(project.manifest.name, jobs or _default_jobs(), keep_going, verbose, json)
-        _build(project, wishes, output, begin)
+        else:
+            wishes = Wishes(
+                scope=project.manifest.name,
+                jobs=jobs or _default_jobs(),
+                keep_going=keep_going,
+                verbose=verbose,
+                json=json,
+                memory=room,
+                frozen=frozen,
+                rerun=_tasks_to_rerun(rerun or (), project),
+                sharing=sharing,
+                executor=elsewhere,
+            )
+            _build(project, wishes, output, begin)
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """How to build and what to tell: the scope of reasons, tasks at once, and what the options said."""
-
-    scope: str
-    jobs: int
-    keep_going: bool = False
-    verbose: bool = False
-    json: bool = False
+def _refuse_contradictions(given: dict[str, bool]) -> None:
+    """Raise UsageError for two options that each say how far to go."""
+    chosen = [option for option, is_given in given.items() if is_given]
+    if len(chosen) > 1:
+        raise UsageError(f"`{chosen[0]}` and `{chosen[1]}` do not go together", hint="leave one of them out")
 
 
 def _default_jobs() -> int:
-    # More than these seldom help and each may hold gigabytes; who has the memory asks for more.
+    # More than these seldom help; who has the cores asks for more.
     return min(len(os.sched_getaffinity(0)), _MOST_DEFAULT_JOBS)
+
+
+def _default_memory(executor: str | None) -> int | None:
+    # What runs elsewhere takes nothing of this host's.
+    return memory_for_builds() if executor in (None, "local") else None
+
+
+def _tasks_to_rerun(queries: Sequence[str], project: Project) -> Sequence[str]:
+    """Return the names of the tasks that `queries` mean; what may be the name of one that is known later stays."""
+    report = project.survey() if queries else None
+    names = []
+    for query in queries:
+        assert report is not None
+        if report.deferred and query.split(" ")[0] in KINDS and not any(query in task.name for task in report.tasks):
+            names.append(query)
+        else:
+            names.append(find_task(query, report))
+    return names
 
 
 def _build(project: Project, wishes: Wishes, output: Path, begin: float) -> None:
     talk = terminal_of(sys.stderr, os.environ)
-    report = build(project.plan, project.store, KINDS, wishes, talk)
+    built = build(project.plan, project.store, KINDS, wishes, talk)
     packages: Sequence[Path] = ()
-    if not report.interrupted and (report.complete or wishes.keep_going):
-        packages = place_packages(project.plan, report, project.store, output)
-    conclude(report, packages, wishes, talk, time.monotonic() - begin)
-
-
-def build(plan: Plan, store: Store, kinds: Mapping[str, Kind], wishes: Wishes, talk: Terminal) -> Report:
-    """Execute `plan` and show its progress on `talk`."""
-    with show_progress(talk) as on_event:
-        return execute(
-            plan,
-            store,
-            kinds,
-            scope=wishes.scope,
-            jobs=wishes.jobs,
-            keep_going=wishes.keep_going,
-            on_event=on_event,
-        )
-
-
-def conclude(report: Report, packages: Sequence[Path], wishes: Wishes, talk: Terminal, seconds: float) -> None:
-    """Tell what a build came to, and exit with its code where that is not 0."""
-    quiet = report.complete and not report.in_state(State.BUILT)
-    if not quiet or wishes.verbose:
-        if not quiet and not talk.live:
-            talk.write()  # the lines of progress are still there
-        talk.write(tasks_table(report, talk, afterwards=True))
-        talk.write()
-    for error in failures(report):
-        talk.write(error_text(error, talk))
-        talk.write()
-    closing = closing_line(wishes.scope, report, seconds, afterwards=True)
-    talk.write(nothing_to_do(report, seconds) if quiet else closing)
-    if wishes.json:
-        typer.echo(document("warm", report_content(wishes.scope, report, seconds, packages)))
-    else:
-        for path in packages:
-            typer.echo(path)
-    if report.interrupted:
-        talk.write(GOES_ON)
-        raise typer.Exit(INTERRUPTED)
-    if not report.complete:
-        raise typer.Exit(1)
+    if not built.report.interrupted and (built.report.complete or wishes.keep_going):
+        packages = place_packages(project.plan, built.report, project.store, output)
+    conclude(built, packages, wishes, talk, time.monotonic() - begin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +12,9 @@ import typer
 from maxbuild.cli.options import Json, ManifestFile, Overrides, Targets
 from maxbuild.cli.project import open_project
 from maxbuild.cli.tasknames import find_task
-from maxbuild.engine import Report, State, Store
+from maxbuild.engine import Report, State, Store, default_store_root
+from maxbuild.errors import UsageError
+from maxbuild.manifest import load_manifest
 from maxbuild.report.documents import document
 from maxbuild.report.reasons import Answer, answer, answer_text, answers_content
 from maxbuild.report.terminal import terminal_of
@@ -27,14 +30,34 @@ def why(
     *,
     target: Targets = None,
     override: Overrides = None,
+    last: Annotated[
+        bool, typer.Option("--last", help="Say why tasks ran in the newest run of the manifest; look nothing up anew.")
+    ] = False,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="RUN", help="As --last, of the run RUN, as `maxbuild runs` lists it.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Say why a task would run, each reason from its old value to its new one.
 
     For a task that is up to date: why it ran the last time it did. Without TASK: all tasks that would run.
     """
+    if last or run is not None:
+        if last and run is not None:
+            raise UsageError("`--last` and `--run` do not go together", hint="`--last` is `--run last`")
+        _answer_past(manifest, run or "last", " ".join(task or ()), json=json)
+        return
     with open_project(manifest, target, override) as project:
         answer_why(" ".join(task or ()), project.survey(), project.store, project.manifest.name, json=json)
+
+
+def _answer_past(manifest: Path, run: str, query: str, *, json: bool) -> None:
+    # Imported here: the question about now has no use for the past.
+    from maxbuild.cli.past import answer_past  # noqa: PLC0415
+
+    scope = load_manifest(manifest).name
+    with Store(default_store_root(os.environ)) as store:
+        answer_past(run, query, store, scope, json=json)
 
 
 def answer_why(query: str, report: Report, store: Store, scope: str, *, json: bool = False) -> None:

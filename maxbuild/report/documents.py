@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from maxbuild.engine import Report, State, TaskReport
+
+if TYPE_CHECKING:
+    from maxbuild.engine.remote import RemoteStatistics
 
 
 def document(command: str, content: Mapping[str, object]) -> str:
@@ -40,3 +45,8 @@ def task_content(task: TaskReport) -> dict[str, object]:
         "error": None if task.error is None else task.error.to_json(),
         "log": None if task.log is None else str(task.log),
     }
+
+
+def remote_content(passed: RemoteStatistics | None) -> dict[str, object] | None:
+    """Return what passed between a build and its remote cache; None where it had none."""
+    return None if passed is None else asdict(passed)

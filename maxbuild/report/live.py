@@ -13,7 +13,7 @@ from rich.text import Text
 
 from maxbuild.engine import Event, State
 from maxbuild.report import units
-from maxbuild.report.progress import Tally
+from maxbuild.report.progress import Tally, waiting_line
 from maxbuild.report.terminal import Terminal
 from maxbuild.report.words import one_line
 
@@ -56,7 +56,11 @@ class LiveBoard:
 
     def _draw(self) -> RenderableType:
         with self._mutex:
-            return Group(self._running(), self._standing())
+            return Group(self._running(), *self._waiting(), self._standing())
+
+    def _waiting(self) -> list[Text]:
+        waiting = list(self._tally.waiting.items())[:_MOST_LINES]
+        return [Text(f"  {one_line(waiting_line(name, whom))}", style="yellow") for name, whom in waiting]
 
     def _running(self) -> Table:
         grid = Table.grid(padding=(0, 2, 0, 0))
@@ -83,6 +87,7 @@ class LiveBoard:
         tally = self._tally
         parts = [
             (f"{tally.count(State.BUILT)} built", "green"),
+            *([(f"{fetched} fetched", "green")] if (fetched := tally.count(State.FETCHED)) else []),
             (f"{tally.count(State.CACHED)} cached", ""),
             (f"{tally.left} left", "bold"),
             (units.duration(tally.elapsed), "dim"),

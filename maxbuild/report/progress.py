@@ -8,7 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from maxbuild.engine import Event, GraphGrew, OnEvent, State, TaskFinished, TaskProgress, TaskReport, TaskStarted
+from maxbuild.engine import (
+    Event,
+    GraphGrew,
+    OnEvent,
+    State,
+    TaskFinished,
+    TaskProgress,
+    TaskReport,
+    TaskStarted,
+    TaskWaits,
+)
 from maxbuild.errors import MaxbuildError
 from maxbuild.report import units
 from maxbuild.report.terminal import Terminal
@@ -18,6 +28,10 @@ if TYPE_CHECKING:
     from maxbuild.report.live import LiveBoard
 
 Clock = Callable[[], float]
+
+_ARRIVED = (State.BUILT, State.FETCHED)
+_TOLD = (*_ARRIVED, State.FAILED)
+"""The ends of tasks that get a line of their own."""
 
 
 @dataclass(slots=True)
@@ -42,6 +56,8 @@ class Tally:
     begin: float = field(init=False)
     known: set[str] = field(default_factory=set)
     running: dict[str, Running] = field(default_factory=dict)
+    waiting: dict[str, str] = field(default_factory=dict)
+    """For whom each task waits that another process has."""
     finished: dict[str, TaskReport] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -54,12 +70,16 @@ class Tally:
             case GraphGrew(names):
                 self.known.update(names)
             case TaskStarted(name):
+                self.waiting.pop(name, None)
                 self.running[name] = Running(self.clock())
+            case TaskWaits(name, holder):
+                self.waiting[name] = holder.describe()
             case TaskProgress(name, done, total):
                 if name in self.running:
                     self.running[name].done, self.running[name].total = done, total
             case TaskFinished(report):
                 self.running.pop(report.name, None)
+                self.waiting.pop(report.name, None)
                 self.finished[report.name] = report
 
     def count(self, state: State) -> int:
@@ -78,8 +98,8 @@ class Tally:
 
     @property
     def bytes(self) -> int:
-        """Return how many bytes the tasks left that ran."""
-        return sum(report.bytes or 0 for report in self.finished.values() if report.state is State.BUILT)
+        """Return how many bytes the tasks left that ran or were fetched."""
+        return sum(report.bytes or 0 for report in self.finished.values() if report.state in _ARRIVED)
 
 
 @contextmanager
@@ -92,8 +112,8 @@ def show_progress(terminal: Terminal) -> Iterator[OnEvent]:
     tally = Tally()
 
     def show(event: Event) -> None:
-        if isinstance(event, TaskStarted) and not board:
-            # Imported when the first task runs: a build with nothing to do has no use for rich.
+        if isinstance(event, TaskStarted | TaskWaits) and not board:
+            # Imported when the first task runs or waits: a build with nothing to do has no use for rich.
             from maxbuild.report.live import LiveBoard  # noqa: PLC0415
 
             board.append(LiveBoard(terminal, tally))
@@ -110,25 +130,34 @@ def show_progress(terminal: Terminal) -> Iterator[OnEvent]:
 
 
 class PlainLines:
-    """One line per task that ran, as it finishes."""
+    """One line per task that ran or was fetched, as it finishes, and one for each that has to wait for somebody."""
 
     def __init__(self, terminal: Terminal) -> None:
         """Write to `terminal`."""
         self._terminal = terminal
         self._told: set[TaskReport] = set()
+        self._waits: dict[str, str] = {}
 
     def __call__(self, event: Event) -> None:
-        """Write a line if `event` is the end of a task that ran."""
+        """Write a line if `event` is the end of a task that ran, or says that one waits for somebody else now."""
         match event:
-            case TaskFinished(report) if report.state in (State.BUILT, State.FAILED) and report not in self._told:
+            case TaskWaits(name, holder) if self._waits.get(name) != holder.describe():
+                self._waits[name] = holder.describe()
+                self._terminal.write(one_line(waiting_line(name, holder.describe())))
+            case TaskFinished(report) if report.state in _TOLD and report not in self._told:
                 self._told.add(report)  # the end of a task is told again when its consumers have to look once more
                 self._terminal.write(finished_line(report, self._terminal))
 
 
+def waiting_line(name: str, whom: str) -> str:
+    """Return `compile main/decoder waits for process 12, which has the task`."""
+    return f"{name} waits for {whom}"
+
+
 def finished_line(report: TaskReport, terminal: Terminal) -> str:
-    """Return `built  trace main  3.1 s  1.8 MB`, with the message instead of the numbers where it failed."""
+    """Return `built    trace main  3.1 s  1.8 MB`, with the message instead of the numbers where it failed."""
     word, style = WORDS[report.state]
-    parts = [terminal.paint(f"{word:<6}", style), one_line(report.name)]
+    parts = [terminal.paint(f"{word:<7}", style), one_line(report.name)]
     if report.error is not None:
         parts.append(one_line(_gist(report.name, report.error)))
     if report.seconds is not None:

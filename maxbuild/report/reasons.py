@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from maxbuild.engine import Explanation, Reason, Report, SourceFile, State, Store, Task, TaskReport
@@ -65,7 +65,7 @@ def answer_text(told: Answer, terminal: Terminal) -> str:
             lines += [f"  {one_line(other.name)}: {reasons(other)}" for other in told.waits_for]
         case State.CACHED:
             lines.append(_history(task))
-    lines += _reason_lines(told, terminal)
+    lines += reason_lines(told.explanations, told.sources, terminal)
     return "\n".join(line for line in lines if line)
 
 
@@ -85,8 +85,9 @@ def _history(task: TaskReport) -> str:
     return f"the last run took {', '.join(took)}; it was because of" if took else "its last run was because of"
 
 
-def _reason_lines(told: Answer, terminal: Terminal) -> list[str]:
-    rows = [_cells(explanation, told.sources) for explanation in told.explanations]
+def reason_lines(explanations: Iterable[Explanation], sources: Mapping[str, str], terminal: Terminal) -> list[str]:
+    """Return a line per reason, old → new; `sources` says by role where an input comes from."""
+    rows = [_cells(explanation, sources) for explanation in explanations]
     widths = [max((len(row[index]) for row in rows), default=0) for index in range(2)]
     lines = []
     for kind, what, changed, source in rows:

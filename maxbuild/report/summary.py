@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from maxbuild.engine import Report, State, TaskReport
 from maxbuild.errors import MaxbuildError, TaskFailed
@@ -10,6 +14,9 @@ from maxbuild.report import units
 from maxbuild.report.table import Cell, Column, table
 from maxbuild.report.terminal import Style, Terminal
 from maxbuild.report.words import WORDS, deferred, one_line, reasons, state_word
+
+if TYPE_CHECKING:
+    from maxbuild.engine.remote import RemoteStatistics
 
 _COLUMNS = (
     Column("task", least=32, middle=True),
@@ -47,18 +54,51 @@ def _row(task: TaskReport, *, afterwards: bool) -> list[Cell]:
 
 def closing_line(name: str, report: Report, seconds: float, *, afterwards: bool) -> str:
     """Return one line: how many tasks came to which end, and how long all took in `seconds`."""
-    counts = Counter(state_word(task.state, afterwards=afterwards) for task in report.tasks)
-    told = ", ".join(f"{count} {word}" for word, count in sorted(counts.items(), key=_in_order_of_states))
-    told = f"{one_line(name)}: {told or 'no tasks'}"
+    told = f"{one_line(name)}: {counts_text(Counter(task.state for task in report.tasks), afterwards=afterwards)}"
     if not afterwards:
         return told + (", more not known yet" if report.deferred else "")
-    saved = sum(task.seconds or 0.0 for task in report.in_state(State.CACHED))
+    saved = sum(task.seconds or 0.0 for task in report.in_state(State.CACHED, State.FETCHED))
     return f"{told} in {units.duration(seconds)}" + (f" ({units.duration(saved)} saved)" if saved >= 1 else "")
+
+
+def counts_text(counts: Mapping[State, int], *, afterwards: bool) -> str:
+    """Return how many tasks came to which end, `2 built, 3 cached`."""
+    words: Counter[str] = Counter()
+    for state, count in counts.items():
+        words[state_word(state, afterwards=afterwards)] += count
+    told = ", ".join(f"{count} {word}" for word, count in sorted(words.items(), key=_in_order_of_states))
+    return told or "no tasks"
 
 
 def nothing_to_do(report: Report, seconds: float) -> str:
     """Return the one line for a build in which nothing had to run."""
     return f"nothing to do: {units.plural(len(report.tasks), 'task')} cached ({units.duration(seconds)})"
+
+
+def work_found(name: str, report: Report, unplaced: Sequence[Path], terminal: Terminal) -> str:
+    """Return what a survey of the manifest `name` found to do: a table, the packages to place, and a closing line."""
+    open_tasks = replace(report, tasks=[task for task in report.tasks if task.state is not State.CACHED])
+    lines = [tasks_table(open_tasks, terminal, afterwards=False), ""] if open_tasks.tasks or report.deferred else []
+    lines += [f"package `{one_line(str(path))}` is not there as it should be" for path in unplaced]
+    return "\n".join([*lines, closing_line(name, report, 0.0, afterwards=False)])
+
+
+def log_hint(report: Report, run: str, terminal: Terminal) -> str | None:
+    """Return how to see what the first failed task that has a log printed, in the words of a hint; None without one."""
+    failed = next((task for task in report.in_state(State.FAILED) if task.log is not None), None)
+    if failed is None:
+        return None
+    label = terminal.paint("hint:", Style.CYAN)
+    return f'{label} `maxbuild log "{one_line(failed.name)}"` prints its log; this was run {run}'
+
+
+def remote_line(passed: RemoteStatistics) -> str:
+    """Return one line on what passed between a build and its remote cache."""
+    asked = f"{passed.hits} of {units.plural(passed.hits + passed.misses, 'result')} found"
+    told = (
+        f"remote cache: {asked}, {units.size(passed.fetched_bytes)} fetched, {units.size(passed.stored_bytes)} stored"
+    )
+    return told + (f"; {one_line(passed.trouble)}" if passed.trouble else "")
 
 
 def failures(report: Report) -> list[MaxbuildError]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 from toyplans import KINDS, Toy
 
-from maxbuild.cli.warm import Wishes, build, conclude
+from maxbuild.cli.building import Wishes, build, conclude
 from maxbuild.engine import Report, Store, survey
 from maxbuild.report.terminal import Terminal
 
@@ -47,9 +47,10 @@ class World:
         """Build as `maxbuild warm` does and return the exit code and what was said on stderr."""
         said = io.StringIO()
         talk = Terminal(said, width=width)
-        report = build(self.toy, self.store, KINDS, wishes, talk)
+        built = build(self.toy, self.store, KINDS, wishes, talk)
+        packages = [Path("packages/toy/cpu")] if built.report.complete else []
         try:
-            conclude(report, [Path("packages/toy/cpu")] if report.complete else [], wishes, talk, 0.25)
+            conclude(built, packages, wishes, talk, 0.25)
         except typer.Exit as done:
             return done.exit_code, said.getvalue()
         return 0, said.getvalue()

@@ -14,7 +14,7 @@ import pytest
 from cli_world import Maxbuild, World
 from syrupy.assertion import SnapshotAssertion
 
-from maxbuild.cli.cache.amounts import parse_age, parse_size
+from maxbuild.cli.amounts import parse_age, parse_size
 from maxbuild.engine import State, Store, journal
 from maxbuild.errors import UsageError
 

@@ -9,7 +9,7 @@ import pytest
 from cli_world import World
 from syrupy.assertion import SnapshotAssertion
 
-from maxbuild.cli.warm import Wishes
+from maxbuild.cli.building import Wishes
 
 Steady = Callable[[str], str]
 

@@ -48,7 +48,7 @@ def test_plain_lines_tell_what_ran_once() -> None:
     built = done("trace", State.BUILT, seconds=1.5, bytes=2_000)
     for event in (done("x", State.CACHED), built, built, done("load", State.FAILED, error=error), TaskStarted("y")):
         lines(event)
-    assert out.getvalue() == "built   trace  1.50 s  2.0 kB\nfailed  load  RuntimeError: bad\n"
+    assert out.getvalue() == "built    trace  1.50 s  2.0 kB\nfailed   load  RuntimeError: bad\n"
 
 
 def test_display_appears_with_the_first_task_that_runs() -> None:

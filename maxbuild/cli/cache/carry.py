@@ -11,6 +11,7 @@ import typer
 
 from maxbuild.cli.cache.opening import open_store
 from maxbuild.cli.options import Json
+from maxbuild.cli.runnames import find_named_run
 from maxbuild.engine import Store
 from maxbuild.engine.archive import BadArchive, Unpacked, pack, pack_file, select, unpack
 from maxbuild.engine.archive.form import Source
@@ -31,7 +32,7 @@ def export(
     scope: Annotated[
         str | None, typer.Option("--scope", metavar="NAME", help="Only what the manifest of that name consists of now.")
     ] = None,
-    run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Only what that run used.")] = None,
+    run: Annotated[str | None, typer.Option("--run", metavar="RUN", help="Only what that run used.")] = None,
     ci: Annotated[
         bool, typer.Option("--ci", help="Only what must be computed again: compiles and traces, no weights.")
     ] = False,
@@ -46,7 +47,8 @@ def export(
         raise UsageError("an archive is nothing for a terminal", hint="send it to a file or into a pipe")
     talk = terminal_of(sys.stderr, os.environ)
     with open_store() as store, show_transfer(talk, "packed") as progress:
-        selection = select(store, scope=scope, run=run, kinds=KINDS if ci else None)
+        chosen = None if run is None else find_named_run(run, store).id
+        selection = select(store, scope=scope, run=chosen, kinds=KINDS if ci else None)
         if file == _PIPE:
             packed = pack(store, selection, sys.stdout.buffer, progress)
         else:

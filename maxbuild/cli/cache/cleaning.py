@@ -9,7 +9,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from maxbuild.cli.cache.amounts import parse_age, parse_size
+from maxbuild.cli.amounts import parse_age, parse_size
 from maxbuild.cli.cache.opening import open_store
 from maxbuild.cli.options import Json
 from maxbuild.engine import Renewal

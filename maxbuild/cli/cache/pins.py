@@ -9,21 +9,26 @@ from typing import Annotated, TypeAlias
 import typer
 
 from maxbuild.cli.cache.opening import open_store
+from maxbuild.cli.runnames import find_named_run
 from maxbuild.engine import journal
 from maxbuild.report.terminal import terminal_of
 
-RunId: TypeAlias = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run, as `maxbuild runs` lists it.")]
+RunName: TypeAlias = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run: its id or a beginning of it, `last`, `last~1`.")
+]
 
 
-def pin(run: RunId) -> None:
+def pin(run: RunName) -> None:
     """Keep all results that a run used: `gc` takes none of them, whatever the limits; `prune --ci` still does."""
     with open_store() as store:
-        journal.pin(store, run)
-    terminal_of(sys.stderr, os.environ).write(f"pinned {run}: `gc` keeps what it used")
+        found = find_named_run(run, store)
+        journal.pin(store, found.id)
+    terminal_of(sys.stderr, os.environ).write(f"pinned {found.id}: `gc` keeps what it used")
 
 
-def unpin(run: RunId) -> None:
+def unpin(run: RunName) -> None:
     """Let the results of a run go with all others when their time has come."""
     with open_store() as store:
-        journal.unpin(store, run)
-    terminal_of(sys.stderr, os.environ).write(f"unpinned {run}")
+        found = find_named_run(run, store)
+        journal.unpin(store, found.id)
+    terminal_of(sys.stderr, os.environ).write(f"unpinned {found.id}")
