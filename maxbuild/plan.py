@@ -5,6 +5,7 @@ Invariant: a plan is a function of the manifest, the lock, the toolchain and the
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -278,8 +279,9 @@ def toolchain_of(kind: str) -> Mapping[str, str]:
         "compile": ("torch", "sympy"),
         "package": (),
     }[kind]
+    python = {} if kind == "package" else {"python": platform.python_version()}
     compiler = {"compiler": compiler_version()} if kind == "compile" else {}
-    return {**library_versions(*libraries), **compiler, "maxbuild": code_digest(f"maxbuild.steps.{kind}")}
+    return {**library_versions(*libraries), **python, **compiler, "maxbuild": code_digest(f"maxbuild.steps.{kind}")}
 
 
 def _serving_options(config: ModelConfig) -> JSON:

@@ -18,6 +18,7 @@ from maxbuild.engine.journal import Journal
 from maxbuild.errors import MaxbuildError, UsageError, WorkFound
 from maxbuild.report.blocks import error_text
 from maxbuild.report.documents import document, remote_content, report_content
+from maxbuild.report.lint import lint_content, lint_text
 from maxbuild.report.progress import show_progress
 from maxbuild.report.summary import closing_line, failures, log_hint, nothing_to_do, remote_line, tasks_table
 from maxbuild.report.terminal import Terminal
@@ -25,6 +26,7 @@ from maxbuild.targets.toolchain import library_versions
 
 if TYPE_CHECKING:
     from maxbuild.engine.executor import Executor
+    from maxbuild.engine.lint import LintReport
     from maxbuild.engine.sharing import Sharing
 
 
@@ -45,6 +47,8 @@ class Wishes:
     rerun: Sequence[str] = ()
     sharing: Sharing | None = None
     executor: Executor | None = None
+    lint: Sequence[LintReport] | None = None
+    """What a lint found, filled while the build runs; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +116,14 @@ def conclude(built: Built, packages: Sequence[Path], wishes: Wishes, talk: Termi
     remote = sharing.cache.statistics() if sharing is not None else None
     if remote is not None and (not quiet or wishes.verbose):
         talk.write(remote_line(remote))
+    if wishes.lint is not None:
+        talk.write(lint_text(wishes.lint, talk, verbose=wishes.verbose))
     if built.run is not None and (hint := log_hint(report, built.run, talk)):
         talk.write(hint)
     if wishes.json:
         content = report_content(wishes.scope, report, seconds, packages)
-        typer.echo(document("warm", {**content, "run": built.run, "remote": remote_content(remote)}))
+        linted = {} if wishes.lint is None else {"lint": lint_content(wishes.lint)}
+        typer.echo(document("warm", {**content, "run": built.run, "remote": remote_content(remote), **linted}))
     else:
         for path in packages:
             typer.echo(path)
@@ -130,6 +137,8 @@ def _leave(report: Report, errors: Sequence[MaxbuildError], wishes: Wishes, talk
     if not report.complete:
         only_misses = wishes.frozen and all(isinstance(error, WorkFound) for error in errors)
         raise typer.Exit(WorkFound.exit_code if only_misses else 1)
+    if any(task.findings for task in wishes.lint or ()):
+        raise typer.Exit(1)
     if wishes.rerun:
         _check_reruns(wishes.rerun, [task.name for task in report.tasks])
 

@@ -1,6 +1,6 @@
-"""What helps a build from outside: a remote cache, and an executor elsewhere.
+"""What helps a build from outside: a remote cache, an executor elsewhere, somebody who watches.
 
-Both are known at the start, so that mistakes are told at once, and reached when there is something to do for them.
+All are known at the start, so that mistakes are told at once, and reached when there is something to do for them.
 """
 
 from __future__ import annotations
@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from maxbuild.errors import UsageError
 
 if TYPE_CHECKING:
     from maxbuild.engine.executor import Executor
+    from maxbuild.engine.lint import LintReport
     from maxbuild.engine.sharing import Sharing
 
 
@@ -45,3 +47,26 @@ def open_executor(spec: str | None, sharing: Sharing | None) -> Iterator[Executo
 
     with closing(distributed.open_executor(spec, sharing, os.environ)) as executor:
         yield executor
+
+
+@dataclass(frozen=True, slots=True)
+class Linting:
+    """An executor that watches, and what it has seen of each task so far."""
+
+    executor: Executor
+    reports: list[LintReport] = field(default_factory=list)
+
+
+@contextmanager
+def open_lint(*, wanted: bool) -> Iterator[Linting | None]:
+    """Lend an executor that watches what it carries out, None where it is not wanted."""
+    if not wanted:
+        yield None
+        return
+    # Imported here: hardly any build is linted.
+    from maxbuild.engine.lint import LintingExecutor  # noqa: PLC0415
+    from maxbuild.steps.hermeticity import allowances  # noqa: PLC0415
+
+    reports: list[LintReport] = []
+    with closing(LintingExecutor(reports.append, allowances())) as executor:
+        yield Linting(executor, reports)

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from maxbuild.cli.building import Wishes, build, conclude
-from maxbuild.cli.helpers import open_executor, open_sharing
+from maxbuild.cli.helpers import open_executor, open_lint, open_sharing
 from maxbuild.cli.memory import memory_for_builds, parse_memory
 from maxbuild.cli.options import Json, ManifestFile, Overrides, PackageFolder, Targets
 from maxbuild.cli.plan import show_plan
@@ -85,6 +85,9 @@ def warm(
     executor: Annotated[
         str | None, typer.Option("--executor", metavar="dask://HOST:PORT", help="Have tasks carried out elsewhere.")
     ] = None,
+    lint: Annotated[
+        bool, typer.Option("--lint", help="Watch what runs; exit with 1 where it touches files it does not declare.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all tasks also when nothing ran.")] = False,
     json: Json = False,
 ) -> None:
@@ -94,6 +97,7 @@ def warm(
     """
     begin = time.monotonic()
     _refuse_contradictions({"--check": check, "--frozen": frozen, "--dry-run": dry_run, "--rerun": bool(rerun)})
+    _refuse_contradictions({"--lint": lint, "--executor": bool(executor)})
     room = parse_memory(memory) if memory is not None else _default_memory(executor)
     idle = check or dry_run
     if idle:  # nobody is asked, so nothing is opened
@@ -102,6 +106,7 @@ def warm(
         open_project(manifest, target, override, pin=not (idle or frozen), ask=not (check or frozen)) as project,
         open_sharing(remote, remote_instance, write=remote_write, weights=remote_weights) as sharing,
         open_executor(executor, sharing) as elsewhere,
+        open_lint(wanted=lint and not idle) as linting,
     ):
         if check:
             from maxbuild.cli.check import check as tell  # noqa: PLC0415 - a build has no use for it
@@ -120,13 +125,14 @@ def warm(
                 frozen=frozen,
                 rerun=_tasks_to_rerun(rerun or (), project),
                 sharing=sharing,
-                executor=elsewhere,
+                executor=elsewhere if linting is None else linting.executor,
+                lint=None if linting is None else linting.reports,
             )
             _build(project, wishes, output, begin)
 
 
 def _refuse_contradictions(given: dict[str, bool]) -> None:
-    """Raise UsageError for two options that each say how far to go."""
+    """Raise UsageError for two options of which each says another thing to do."""
     chosen = [option for option, is_given in given.items() if is_given]
     if len(chosen) > 1:
         raise UsageError(f"`{chosen[0]}` and `{chosen[1]}` do not go together", hint="leave one of them out")

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from maxbuild.engine import disk
 from maxbuild.engine.document import Document
-from maxbuild.engine.isolation import Children, failure, run_isolated, with_log
+from maxbuild.engine.isolation import Children, failure, run_isolated
 from maxbuild.engine.steps import call_step
 from maxbuild.engine.task import Job, Kind
-from maxbuild.errors import MaxbuildError
+from maxbuild.errors import MaxbuildError, StoreError
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +46,44 @@ class Executor(Protocol):
 class LocalExecutor:
     """Carries out steps on this host: isolated kinds in a process of their own, others in the calling thread."""
 
+    def __init__(self, command: Sequence[str] = ()) -> None:
+        """Take what isolated steps are started with, where it is not as usual."""
+        self._command = command
+
     def run(self, order: Order, children: Children) -> Mapping[str, Path]:
         """Carry out `order` here."""
-        if order.kind.isolated:
-            return run_isolated(order.name, order.kind.run, order.job, order.log, children)
-        return _run_here(order)
+        try:
+            if order.kind.isolated:
+                return run_isolated(order.name, order.kind.run, order.job, order.log, children, self._command)
+            return _run_here(order)
+        except MaxbuildError as error:
+            raise with_log(error, order.log) from error.__cause__
 
     def close(self) -> None:
         """Hold nothing."""
 
 
+def keep_log(log: Path, text: str) -> None:
+    """Make `text` what the file `log` says, whatever it said before."""
+    disk.unlink(log)
+    disk.write_file(log, text.encode(errors="backslashreplace"))
+
+
+def with_log(error: MaxbuildError, log: Path) -> MaxbuildError:
+    """Return `error`; one that has no hint of its own gets the log as its hint."""
+    if error.hint is None and not isinstance(error, StoreError):
+        error.hint = f"see the whole output in {log}"
+    return error
+
+
 def _run_here(order: Order) -> Mapping[str, Path]:
     try:
         return call_step(order.kind.run, order.job)
-    except MaxbuildError as error:
-        _keep_traceback(order.log)
-        raise with_log(error, order.log) from None
+    except MaxbuildError:
+        keep_log(order.log, traceback.format_exc())
+        raise
     except Exception as error:
         if isinstance(error, OSError) and disk.is_full(error):
             raise disk.storage_error(error, "write in", order.job.scratch) from error
-        _keep_traceback(order.log)
-        cause = traceback.format_exception_only(error)[-1].strip()
-        raise failure(order.name, cause, order.log) from error
-
-
-def _keep_traceback(log: Path) -> None:
-    disk.unlink(log)
-    disk.write_file(log, traceback.format_exc().encode(errors="backslashreplace"))
+        keep_log(order.log, traceback.format_exc())
+        raise failure(order.name, traceback.format_exception_only(error)[-1].strip()) from error

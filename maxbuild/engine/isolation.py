@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +16,7 @@ from typing import IO, Any
 from maxbuild.engine import disk
 from maxbuild.engine.cancelled import Cancelled
 from maxbuild.engine.task import Job, Progress
-from maxbuild.errors import MaxbuildError, StoreError, TaskFailed, from_json
+from maxbuild.errors import TaskFailed, from_json
 
 _PATIENCE = 5.0
 
@@ -58,9 +58,17 @@ class Children:
                 _kill_group(group)
 
 
-def run_isolated(name: str, run: str, job: Job, log: Path, children: Children) -> dict[str, Path]:
+def python_command(module: str) -> list[str]:
+    """Return the command that runs `module` with this interpreter; nothing is imported from where it works."""
+    return [sys.executable, "-P", "-m", module]
+
+
+def run_isolated(
+    name: str, run: str, job: Job, log: Path, children: Children, command: Sequence[str] = ()
+) -> dict[str, Path]:
     """Carry out `job` with the step `run` in a process of its own, and return its outputs.
 
+    command: what to start in place of `maxbuild.engine.worker`; it must do as that does.
     Raises what the step raised, as far as it is a MaxbuildError; TaskFailed for any other end; Cancelled when killed.
     """
     answer = job.scratch.parent / "answer.json"
@@ -68,7 +76,7 @@ def run_isolated(name: str, run: str, job: Job, log: Path, children: Children) -
     with os.fdopen(receiver, "rb") as lines, disk.open_output(log) as output:
         try:
             process = children.start(
-                [sys.executable, "-P", "-m", "maxbuild.engine.worker"],
+                list(command) or python_command("maxbuild.engine.worker"),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -92,12 +100,12 @@ def run_isolated(name: str, run: str, job: Job, log: Path, children: Children) -
         reader.join(_PATIENCE)
     if children.stop.is_set():
         raise Cancelled
-    return _read_answer(name, answer, process.returncode, log)
+    return _read_answer(name, answer, process.returncode)
 
 
-def failure(name: str, cause: str, log: Path) -> TaskFailed:
+def failure(name: str, cause: str) -> TaskFailed:
     """Return the error for a task that ended without saying what is wrong in our own words."""
-    return TaskFailed(f"task `{name}` failed", causes=[cause], hint=f"see the whole output in {log}")
+    return TaskFailed(f"task `{name}` failed", causes=[cause])
 
 
 def _kill_group(group: int) -> None:
@@ -138,26 +146,19 @@ def _read_progress(lines: IO[bytes], progress: Progress) -> None:
             progress(done, total)
 
 
-def _read_answer(name: str, answer: Path, status: int, log: Path) -> dict[str, Path]:
+def _read_answer(name: str, answer: Path, status: int) -> dict[str, Path]:
     try:
         reply = json.loads(answer.read_bytes())
     except (OSError, ValueError):
-        raise failure(name, _how_it_died(status), log) from None
+        raise failure(name, _how_it_died(status)) from None
     match reply:
         case {"outputs": dict() as outputs}:
             return {output: Path(path) for output, path in outputs.items()}
         case {"error": error}:
-            raise with_log(from_json(error), log)
+            raise from_json(error)
         case {"crash": str(cause)}:
-            raise failure(name, cause, log)
-    raise failure(name, "its answer was no answer", log)
-
-
-def with_log(error: MaxbuildError, log: Path) -> MaxbuildError:
-    """Return `error`; one that has no hint of its own gets the log as its hint."""
-    if error.hint is None and not isinstance(error, StoreError):
-        error.hint = f"see the whole output in {log}"
-    return error
+            raise failure(name, cause)
+    raise failure(name, "its answer was no answer")
 
 
 def _how_it_died(status: int) -> str:

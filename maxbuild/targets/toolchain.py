@@ -12,7 +12,7 @@ import importlib.metadata
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from maxbuild.targets.environment import compiler_command
@@ -47,15 +47,49 @@ def _library_version(name: str) -> str:
 
 @functools.cache
 def compiler_version() -> str:
-    """Return the C++ compiler's name and version; `none` where there is no compiler."""
-    command = compiler_command()
-    if command is None:
+    """Return name and version of the C++ compiler and of all it works with; `none` where there is no compiler.
+
+    That is the assembler and the linker it calls, and the C library whose headers it reads: each shapes what it makes.
+    """
+    compiler = compiler_command()
+    if compiler is None:
+        return "none"
+    # Started together, for this runs at every start.
+    asked = [_ask_version(command) for command in (compiler, ("as",), ("ld",))]
+    return "; ".join([*(_told_version(process) for process in asked), _libc_version()])
+
+
+def _ask_version(command: Sequence[str]) -> subprocess.Popen[str] | None:
+    try:
+        return subprocess.Popen(
+            [*command, "--version"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+    except OSError:
+        return None
+
+
+def _told_version(process: subprocess.Popen[str] | None) -> str:
+    """Return the first line that `process` prints; `none` where it fails or takes longer than such a thing can."""
+    if process is None:
         return "none"
     try:
-        answer = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True, timeout=20)
-    except (OSError, subprocess.SubprocessError):
+        answer, _ = process.communicate(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
         return "none"
-    return answer.stdout.partition("\n")[0].strip()
+    return answer.partition("\n")[0].strip() if process.returncode == 0 else "none"
+
+
+def _libc_version() -> str:
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or "none"
+    except (ValueError, OSError):  # another C library than GNU's
+        return "none"
 
 
 @functools.cache

@@ -87,10 +87,12 @@ def _hang(job: Job) -> None:
 
 
 def load(job: Job) -> Mapping[str, Path]:
-    """Leave the weights, unless they are bad; go on for ever where they say `hang`."""
+    """Leave the weights, unless they are bad; hang, or look at a file that is none of its inputs, where they say so."""
     weights = job.inputs["weights"].read_text()
     if "hang" in weights:
         _hang(job)
+    if "peek" in weights:
+        job.inputs["weights"].with_name("config.json").read_text()
     if "bad" in weights:
         raise WeightsError("the file is cut short", causes=["it ends in the header"])
     return {"out": _left(job, "out", weights)}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -29,6 +30,11 @@ from maxbuild.engine import (
     execute,
     survey,
 )
+
+if TYPE_CHECKING:
+    from clusters import Cluster
+
+    from maxbuild.engine.sharing import Sharing
 
 Source = SourceFile | OutputOf
 
@@ -140,3 +146,23 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     folder = tmp_path / "sources"
     folder.mkdir()
     return World(folder, Store(tmp_path / "store"), ledger)
+
+
+@pytest.fixture(scope="session")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Return a dask cluster of two workers for all tests of this run."""
+    from clusters import cluster
+
+    with cluster(tmp_path_factory.mktemp("cluster"), workers=2) as running:
+        yield running
+
+
+@pytest.fixture
+def sharing(tmp_path: Path) -> Iterator[Sharing]:
+    """Return an empty remote cache that may be written: a folder."""
+    from maxbuild.engine.remote import open_remote
+    from maxbuild.engine.sharing import Sharing
+
+    cache = open_remote(f"file://{tmp_path}/remote", instance="main", write=True, environ={})
+    yield Sharing(cache)
+    cache.close()

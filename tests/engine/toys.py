@@ -70,6 +70,7 @@ KINDS: Mapping[str, Kind] = {
             "meet",
             "chatter",
             "end_host",
+            "tell_local",
         )
     },
 }
@@ -329,6 +330,9 @@ def _work(job: Job, _path: Path) -> None:
     with tempfile.TemporaryFile(dir=job.scratch) as file:
         file.write(b"x")
     list(job.scratch.iterdir())
+    with tempfile.TemporaryDirectory(dir=job.scratch) as folder:  # whose removal names files by their folder's number
+        (Path(folder) / "sub").mkdir()
+        (Path(folder) / "sub" / "file").touch()
 
 
 def _try(_job: Job, path: Path) -> None:
@@ -353,3 +357,8 @@ PROBES: Mapping[str, Callable[[Job, Path], object]] = {
     "start": lambda _, path: subprocess.run([path], check=True),
     "leave_running": lambda _, path: path.write_text(str(subprocess.Popen(["sleep", "600"]).pid)),
 }
+
+
+def tell_local(job: Job) -> Mapping[str, Path]:
+    """Tell what of the job is local."""
+    return _left(job, " ".join(sorted(job.local)))

@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import _http
 
-sys.path.insert(0, str(Path(__file__).parent))  # so that the modules beside this one are found from here
+sys.path.append(str(Path(__file__).parent))  # so that the modules beside this one are found from here
 
 from hub_world import REPOSITORY
 from server import Hub
