@@ -6,8 +6,10 @@ does not is no blob. Files of ours are read-only and appear under their name who
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,7 +47,7 @@ class Blobs:
 
     def holds(self, digest: Digest) -> bool:
         """Return whether the content `digest` is there and right, as `path` does, but without making a Path of it."""
-        return self._holds(self._own(digest), digest) or self.path(digest) is not None
+        return self._look_at(self._own(digest), digest) or self.path(digest) is not None
 
     def rows(self, digest: str) -> tuple[str, ...]:
         """Return the keys of the rows that `path` will ask the index for, as far as can be told."""
@@ -53,7 +55,7 @@ class Blobs:
 
     def is_quarantined(self, digest: Digest) -> bool:
         """Return whether content under this name was found damaged and has not been made again."""
-        return (self._quarantine / digest).exists()
+        return os.path.lexists(self._quarantine / digest)
 
     def publish(self, path: Path, copies: Path, digest: Digest) -> None:
         """Move the file `path`, whose content is `digest`, into the store; StoreError when the disk refuses.
@@ -131,12 +133,13 @@ class Blobs:
         Whether it is there is asked once: what another builder puts there a moment later is no damage.
         """
         try:
-            if self._memo.holds(own, digest):
+            if self._memo.holds(own, digest, Stamp.of_plain(own)):
                 return True
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise disk.storage_error(error, "read", Path(own)) from error
+            if error.errno != errno.EIO and _is_plain(own):  # what the disk cannot give back is damaged
+                raise disk.storage_error(error, "read", Path(own)) from error
         if not self._read_only:
             self._set_aside(Path(own), digest)
         return False
@@ -144,11 +147,7 @@ class Blobs:
     def _holds(self, path: str | Path, digest: Digest) -> bool:
         try:
             return self._memo.holds(path, digest)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            if self.owns(Path(path)):
-                raise disk.storage_error(error, "read", Path(path)) from error
+        except OSError:
             return False
 
     def _insert(self, path: Path, digest: Digest) -> None:
@@ -159,13 +158,12 @@ class Blobs:
             disk.make_directory(own.parent)
             disk.sync_directory(own.parent.parent)
             self._lasting.add(own.parent.name)
-        if not disk.link(path, own) and not self._holds(own, digest):  # else another builder was first
-            self._set_aside(own, digest)
+        if not disk.link(path, own) and not self._look_at(str(own), digest):  # else another builder was first
             disk.link(path, own)
         disk.sync_directory(own.parent)
         self._memo.remember(own, Stamp.of(own), digest)
         if self.is_quarantined(digest):
-            disk.rename(self._quarantine / digest, self._quarantine / f"{digest}.replaced")
+            _move(self._quarantine / digest, self._quarantine / f"{digest}.replaced")
 
     def _copy(self, path: Path, copies: Path) -> Path:
         copy = copies / f"copy-{secrets.token_hex(8)}"
@@ -173,7 +171,23 @@ class Blobs:
         return copy
 
     def _set_aside(self, path: Path, digest: Digest) -> None:
-        disk.rename(path, self._quarantine / digest)
+        _move(path, self._quarantine / digest)
+
+
+def _is_plain(path: str) -> bool:
+    """Return whether `path` is a file its owner may read: a link or a pipe is no blob, whatever comes out of it."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(mode) and bool(mode & stat.S_IRUSR)
+
+
+def _move(source: Path, destination: Path) -> None:
+    """Rename `source` over `destination`; where one of them is a directory, what was there gets another name."""
+    if os.path.lexists(destination) and (destination.is_dir() or source.is_dir()):
+        disk.rename(destination, destination.with_name(f"{destination.name}.{secrets.token_hex(4)}"))
+    disk.rename(source, destination)
 
 
 def _row(digest: Digest) -> str:

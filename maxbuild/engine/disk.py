@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import takewhile
@@ -147,8 +148,29 @@ def append(path: Path, content: bytes) -> None:
 
 def open_output(path: Path) -> IO[bytes]:
     """Open `path`, emptied, for another process to write into: what that one writes is its own."""
+    make_way(path)
     with effect("open", path):
         return path.open("wb")
+
+
+def make_way(path: Path) -> None:
+    """Remove what lies at `path`, unless it is a plain file this process may write: a link leads elsewhere."""
+    if is_foreign(path):
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)
+        else:
+            unlink(path)
+
+
+def is_foreign(path: Path) -> bool:
+    """Return whether there is something at `path`, other than a file this process may read and write."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return False
+    if stat.S_ISREG(mode):
+        return not os.access(path, os.R_OK | os.W_OK) and os.path.lexists(path)  # else it was removed meanwhile
+    return True
 
 
 def open_lock(path: Path) -> int | None:
@@ -240,8 +262,9 @@ def remove_tree(path: Path) -> None:
 
 def touch(path: Path) -> int:
     """Change `path` (created where missing) and return its change time, in nanoseconds of that file system's clock."""
+    make_way(path)
     with effect("touch", path):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_FILE)
         try:
             os.utime(descriptor)
             return os.fstat(descriptor).st_ctime_ns

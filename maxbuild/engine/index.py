@@ -13,6 +13,7 @@ import secrets
 import sqlite3
 import threading
 import warnings
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -34,7 +35,17 @@ DATABASE = "cache.db"
 _TRIES = 3
 _PAGES = 4 * 4096
 """What a transaction may need beside its row: whole pages of the table, of two orders, and of the counters."""
-_BROKEN = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_MISMATCH})
+_FILES = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal")
+_BROKEN = frozenset(
+    {
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_CONSTRAINT,  # no row of ours meets one: a trigger or an index of somebody's does
+    }
+)
+_CHECKSUM = 8
 _PRIMARY_CODE = 0xFF  # sqlite's extended codes keep the primary one in the low byte
 _NO_ROOM = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
@@ -67,6 +78,7 @@ class Index:
         if not read_only:
             disk.make_directory(directory)
             disk.restrict_directory(directory)
+            self._check_files()
 
     def read_ahead(self, keys: Iterable[str]) -> dict[str, JSON]:
         """Read the rows under `keys` in few queries, for the next time each is asked for, and return them too."""
@@ -76,19 +88,19 @@ class Index:
     def rows(self, prefix: str) -> dict[str, JSON]:
         """Return the rows whose keys begin with `prefix` as they are now; null for one that is no JSON."""
         rows = self._reading(lambda reader: list(reader.rows_from(prefix)))
-        return {key: self._parsed(content) for key, content in rows}
+        return {key: self._parsed(key, content) for key, content in rows}
 
     def get_json(self, key: str) -> JSON:
         """Return the JSON value under `key`; null where there is none, or where the row is refused or no JSON."""
         if key in self._ahead:
             return self._ahead.pop(key, None)  # good for once: who asks again wants it anew
         for _, content in self._reading(lambda reader: list(reader.rows([key]))):
-            return self._parsed(content)
+            return self._parsed(key, content)
         return None
 
     def set_json(self, key: str, value: object) -> None:
         """Put `value`, which JSON can spell, under `key`."""
-        content = json.dumps(value, separators=(",", ":")).encode()
+        content = _sealed(key, json.dumps(value, separators=(",", ":")).encode())
         self._write(key, lambda writer: writer.set(key, content), len(content))
 
     def delete(self, key: str) -> None:
@@ -115,15 +127,15 @@ class Index:
             self._writer.close()
 
     def _keep(self, rows: Iterable[tuple[str, bytes]]) -> dict[str, JSON]:
-        parsed = {key: self._parsed(content) for key, content in rows}
+        parsed = {key: self._parsed(key, content) for key, content in rows}
         self._ahead.update(parsed)
         return parsed
 
-    def _parsed(self, content: bytes) -> JSON:
+    def _parsed(self, key: str, content: bytes) -> JSON:
         try:
-            value: JSON = json.loads(content.decode())
+            value: JSON = json.loads(_unsealed(key, content).decode())
         except ValueError:
-            self._warn("a row is no JSON and counts as absent")
+            self._warn("a row is damaged and counts as absent")
             return None
         return value
 
@@ -142,17 +154,20 @@ class Index:
 
     def _mend(self, error: sqlite3.Error, attempt: int, beginning: int) -> None:
         """Make the index readable after `error`, for another attempt; StoreError where that cannot be."""
-        if not _is_broken(error) or self._read_only or attempt == _TRIES - 1:
+        moved = attempt == 0 and _code(error) & _PRIMARY_CODE == sqlite3.SQLITE_CANTOPEN  # just now, maybe
+        if not (moved or _is_broken(error)) or self._read_only or attempt == _TRIES - 1:
             raise self._unusable(error) from error
         broken = self._reader.identity()
         self._reader.close()
         with self._mutex:
             if self._beginnings != beginning:  # another thread has begun anew
                 return
-            if attempt == 0 and self._writer is None:
-                self._writer = self._open()  # another process may be half-way through making it
-            elif attempt:
+            if attempt:
                 self._start_empty(error, broken)
+            elif self._writer is None or self._writer.identity != identify(self._directory / DATABASE):
+                self._writer = self._open()
+            else:
+                self._alone().release()  # another process may be half-way through making it
 
     def _write(self, key: str, operation: Callable[[Writer], None], size: int) -> None:
         """Carry out one transaction on a row of `size` bytes."""
@@ -180,26 +195,41 @@ class Index:
 
     def _start_empty(self, error: Exception, broken: FileId | None) -> None:
         self._reader.close()
-        with self._alone():
+        with self._alone():  # until the new one is whole: half of it looks broken to others
             self._set_aside(error, broken)
+            self._writer = self._made()
         self._ahead.clear()
         self._beginnings += 1
-        self._writer = self._open()
 
     def _open(self) -> Writer:
+        with self._alone():
+            return self._made()
+
+    def _made(self) -> Writer:
+        """Open the database for writing, made where missing; only alone."""
         from maxbuild.engine.writer import Writer  # noqa: PLC0415 - what only reads has no need of diskcache
 
-        with self._alone():  # half of a database that another process is making looks broken
-            for last_try in (False, True):
-                found = identify(self._directory / DATABASE)
-                try:
-                    with disk.effect("open index", self._directory):
-                        return Writer(self._directory)
-                except (sqlite3.Error, RefusedRow) as error:
-                    if last_try or not _is_broken(error):
-                        raise self._unusable(error) from error
-                    self._set_aside(error, found)
+        for last_try in (False, True):
+            found = identify(self._directory / DATABASE)
+            try:
+                with disk.effect("open index", self._directory):
+                    return Writer(self._directory)
+            except (sqlite3.Error, RefusedRow) as error:
+                if last_try or not _is_broken(error):
+                    raise self._unusable(error) from error
+                self._set_aside(error, found)
         raise AssertionError("unreachable")
+
+    def _check_files(self) -> None:
+        """Set the index aside where a part of it is no plain file: SQLite would follow a link, and write there."""
+        if self._foreign_files():
+            with self._alone():
+                if foreign := self._foreign_files():  # else another process was faster
+                    self._set_aside(RefusedRow(f"`{foreign[0]}` is no file that may be read and written"), None)
+
+    def _foreign_files(self) -> list[str]:
+        paths = (self._directory / name for name in _FILES)
+        return [path.name for path in paths if disk.is_foreign(path)]
 
     def _set_aside(self, error: Exception, broken: FileId | None) -> None:
         """Take the file `broken` out of the way, unless another process has done so already; only alone."""
@@ -217,7 +247,7 @@ class Index:
         return lock
 
     def _unusable(self, error: Exception, need: int = _PAGES) -> StoreError:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+        code = _code(error)
         room = _NO_ROOM.get(code)
         if room is None and code & _PRIMARY_CODE == sqlite3.SQLITE_CANTOPEN and not disk.has_room(self._directory):
             room = errno.ENOSPC  # its log could not be made: nothing is left for one more file
@@ -233,7 +263,25 @@ class Index:
         warnings.warn(f"index `{self._directory}`: {message}", BrokenIndexWarning, stacklevel=3)
 
 
+def _sealed(key: str, content: bytes) -> bytes:
+    """Return the row for `content`: SQLite has no checksums, and a flipped bit may well leave good JSON behind."""
+    return b"%08x" % zlib.crc32(content, zlib.crc32(key.encode())) + content
+
+
+def _unsealed(key: str, row: bytes) -> bytes:
+    """Return the content of a row; ValueError when that is not what was written under `key`."""
+    content = row[_CHECKSUM:]
+    if row != _sealed(key, content):
+        raise ValueError("not what was written under this key")
+    return content
+
+
 def _is_broken(error: Exception) -> bool:
     if isinstance(error, sqlite3.Error):
-        return error.sqlite_errorcode & _PRIMARY_CODE in _BROKEN
+        return _code(error) & _PRIMARY_CODE in _BROKEN
     return isinstance(error, RefusedRow)
+
+
+def _code(error: Exception) -> int:
+    """Return SQLite's code for `error`; the module's own errors have none."""
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK))

@@ -147,8 +147,8 @@ class Gate:
             try:
                 _wait(self._turn, fcntl.LOCK_SH, stop).release()
                 held.enter_context(_wait(self._path, fcntl.LOCK_SH, stop))
-            except StoreError as error:
-                if not _is_read_only(error.__cause__):
+            except StoreError:
+                if os.access(self._path.parent, os.W_OK):
                     raise
             with self._entered():
                 yield
@@ -229,7 +229,3 @@ def _is_still(path: Path, descriptor: int) -> bool:
         return os.path.samestat(path.lstat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
-
-
-def _is_read_only(error: BaseException | None) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)

@@ -6,7 +6,9 @@ in the same tick would not show in it.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import time
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
@@ -39,8 +41,22 @@ class Stamp(NamedTuple):
 
     @classmethod
     def of(cls, path: str | Path) -> Self:
-        """Return the stamp of the file at `path`, following links; OSError when there is none."""
+        """Return the stamp of the file at `path`, following links; OSError when there is no regular one."""
         status = os.stat(path)  # noqa: PTH116 - a null build does little else, and Path.stat takes twice as long
+        if not stat.S_ISREG(status.st_mode):  # to read a pipe would be to wait for ever
+            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+        return cls._make_of(status)
+
+    @classmethod
+    def of_plain(cls, path: str) -> Self:
+        """Return the stamp of the file at `path` itself; OSError where that is a link, a pipe, or not to be read."""
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode) or not status.st_mode & stat.S_IRUSR:
+            raise OSError(errno.EINVAL, "not a plain file", path)
+        return cls._make_of(status)
+
+    @classmethod
+    def _make_of(cls, status: os.stat_result) -> Self:
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
@@ -61,12 +77,12 @@ class Memo:
         text = self._noted(path, sealed=sealed)
         return None if text is None else _digest(text)
 
-    def holds(self, path: str | Path, digest: Digest) -> bool:
-        """Return whether the sealed file `path` holds `digest`, reading it where its stamp is not known.
+    def holds(self, path: str | Path, digest: Digest, stamp: Stamp | None = None) -> bool:
+        """Return whether the sealed file `path` holds `digest`, reading it where its `stamp` is not known.
 
         Raises OSError when it cannot be read.
         """
-        return self._noted(path, sealed=True) == digest or self.digest(path, sealed=True) == digest
+        return self._noted(path, sealed=True, stamp=stamp) == digest or self.digest(path, sealed=True) == digest
 
     def digest(self, path: str | Path, *, sealed: bool = False) -> Digest:
         """Return the digest of `path`, reading it where its stamp is not known.
@@ -99,10 +115,10 @@ class Memo:
             return True
         return self.digest(path) == digest
 
-    def _noted(self, path: str | Path, *, sealed: bool) -> str | None:
+    def _noted(self, path: str | Path, *, sealed: bool, stamp: Stamp | None = None) -> str | None:
         """Return what the index says `path` holds, if it says so of a file with the stamp that `path` has."""
         try:
-            stamp = Stamp.of(path)
+            stamp = stamp or Stamp.of(path)
         except (OSError, ValueError):  # a name with a zero byte is no file's
             return None
         row = self._index.get_json(stamp_row(path))

@@ -292,7 +292,7 @@ class Store:
 
     def statistics(self) -> Statistics:
         """Count what the store holds."""
-        blobs = [path.stat().st_size for path in self._blobs.files()]
+        blobs = [path.lstat().st_size for path in self._blobs.files()]
         return Statistics(
             blobs=len(blobs),
             blob_bytes=sum(blobs),
@@ -300,7 +300,7 @@ class Store:
             results=len(self._index.keys("result:")),
             index_bytes=self._index.size(),
             quarantined=len(list(self._blobs.quarantined())),
-            log_bytes=sum(path.stat().st_size for path in (self._base / "logs").glob("*.log")),
+            log_bytes=sum(path.lstat().st_size for path in (self._base / "logs").glob("*.log")),
         )
 
     # For housekeeping alone
@@ -337,7 +337,10 @@ def _hash(path: Path) -> Digest:
 
 def _is_read_only(base: Path) -> bool:
     """Return whether there is a store at `base` that this process may not write."""
-    places = (base, base / "index", base / "index" / DATABASE)
+    index = base / "index"
+    places = [base, index, index / DATABASE]
+    if not os.access(places[-1], os.R_OK):  # damaged, or not there
+        places.pop()
     return base.is_dir() and not all(os.access(place, os.W_OK) for place in places if place.exists())
 
 

@@ -6,6 +6,7 @@ Stock diskcache unpickles what a row says it should, follows a row's file name a
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -26,6 +27,10 @@ _SETTINGS: dict[str, Any] = {
 }
 
 
+_OURS = re.compile(r"(table|index|trigger) (Settings|Cache|sqlite_autoindex|sqlite_stat1)(_\w+)?")
+"""What diskcache puts into a schema; a view would answer for it, and another trigger would run with each change."""
+
+
 class Writer:
     """The database in one folder, open for writing; made where missing.
 
@@ -33,7 +38,7 @@ class Writer:
     """
 
     def __init__(self, directory: Path) -> None:
-        """Open the database; RefusedRow when it holds settings that are not ours."""
+        """Open the database; RefusedRow when it holds settings or a schema that is not ours."""
         _check_settings(directory / DBNAME)
         self._cache = diskcache.Cache(str(directory), disk=BytesDisk, **_SETTINGS)
         self.identity = identify(directory / DBNAME)
@@ -74,7 +79,11 @@ def _check_settings(database: Path) -> None:
     if not database.exists():
         return
     with closing(sqlite3.connect(database)) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'Settings'").fetchall():
+        schema = [f"{kind} {name}" for kind, name in connection.execute("SELECT type, name FROM sqlite_master")]
+        for name in schema:
+            if not _OURS.fullmatch(name):
+                raise RefusedRow(f"unknown {name}")
+        if "table Settings" not in schema:
             return
         for name, value in connection.execute("SELECT key, value FROM Settings"):
             known = name in DEFAULT_SETTINGS or name in METADATA

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import World, small_build, states, toy
+from conftest import World, small_build, toy
 
-from maxbuild.engine import BrokenIndexWarning, State, Store
+from maxbuild.engine import BrokenIndexWarning, OutputOf, Store
 from maxbuild.engine.index import Index
 from maxbuild.engine.rows import RefusedRow
 from maxbuild.engine.writer import BytesDisk
@@ -45,53 +49,132 @@ def test_the_index_holds_bytes_under_text_and_nothing_else() -> None:
     assert rows.fetch(1, None, rows.store(b"x" * 2**20, False)[3].tobytes(), False) == b"x" * 2**20
 
 
-class Bomb:
-    """Leaves a file behind when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        """Leave `path` behind."""
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Touch the path."""
-        return os.mkdir, (str(self.path),)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "UPDATE Cache SET mode = 4, value = :bomb",
-        "UPDATE Cache SET mode = 4, value = NULL, filename = :outside",
-        "UPDATE Cache SET mode = 2, value = NULL, filename = :outside",
-        "UPDATE Cache SET mode = 3, value = NULL, filename = :outside",
-        "UPDATE Cache SET value = 'text'",
-        "UPDATE Cache SET value = 17",
-        "UPDATE Cache SET value = x'00ff'",
-        "UPDATE Cache SET value = CAST('[1]' AS BLOB)",
-        "UPDATE Cache SET filename = :outside",
-        "UPDATE Cache SET key = :bomb, raw = 0 WHERE rowid = 1",
-        "UPDATE Cache SET raw = 0",
-    ],
+ROWS = (
+    "UPDATE Cache SET mode = 4, value = :bomb",
+    "UPDATE Cache SET mode = 4, value = NULL, filename = :outside",
+    "UPDATE Cache SET mode = 4, value = NULL, filename = :absolute",
+    "UPDATE Cache SET mode = 2, value = NULL, filename = :outside",
+    "UPDATE Cache SET mode = 2, value = NULL, filename = :absolute",
+    "UPDATE Cache SET mode = 3, value = NULL, filename = :outside",
+    "UPDATE Cache SET mode = 3, value = NULL, filename = :absolute",
+    "UPDATE Cache SET mode = 1, filename = :absolute",
+    "UPDATE Cache SET mode = 'x'",
+    "UPDATE Cache SET value = 'text'",
+    "UPDATE Cache SET value = 17",
+    "UPDATE Cache SET value = NULL",
+    "UPDATE Cache SET value = x'00ff'",
+    "UPDATE Cache SET value = x'5b'",
+    "UPDATE Cache SET value = CAST('[1]' AS BLOB)",
+    "UPDATE Cache SET value = zeroblob(1000000)",
+    "UPDATE Cache SET filename = :outside",
+    "UPDATE Cache SET key = :bomb, raw = 0 WHERE rowid = 1",
+    "UPDATE Cache SET key = CAST(key AS BLOB), raw = 0",
+    "UPDATE Cache SET raw = 0",
+    "UPDATE Cache SET expire_time = 1",
 )
-@pytest.mark.filterwarnings("ignore::maxbuild.engine.BrokenIndexWarning")
-def test_tampered_rows_are_never_obeyed(world: World, tmp_path: Path, change: str) -> None:
-    """G10: nothing is unpickled, no file outside is read or removed; the work is simply done again."""
-    bomb, outside = tmp_path / "bomb", tmp_path / "outside"
-    outside.write_bytes(pickle.dumps(Bomb(bomb)))
-    world.build(*small_build())
-    world.store.close()
-    with closing(sqlite3.connect(world.store.root / "v1" / "index" / "cache.db")) as connection:
-        values = {"bomb": pickle.dumps(Bomb(bomb)), "outside": "../../../outside"}
-        connection.execute(change, {name: value for name, value in values.items() if f":{name}" in change})
+"""What somebody who can write the database may put into its rows."""
+SETTINGS = (
+    "INSERT INTO Settings VALUES ('disk_bogus', 1)",
+    "INSERT INTO Settings VALUES ('sqlite_trusted_schema', 1)",
+    "UPDATE Settings SET value = 'sideways' WHERE key = 'sqlite_journal_mode'",
+    "UPDATE Settings SET value = 1 WHERE key IN ('size_limit', 'cull_limit', 'disk_min_file_size', 'statistics')",
+    "UPDATE Settings SET value = -1",
+    "DELETE FROM Settings",
+    "DROP TABLE Settings",
+    "DROP TABLE Cache",
+)
+SCHEMAS = (
+    "DELETE FROM Cache; CREATE TRIGGER planted AFTER INSERT ON Cache BEGIN DELETE FROM Cache; END",
+    "DELETE FROM Cache; CREATE TRIGGER planted BEFORE INSERT ON Cache BEGIN SELECT RAISE(ABORT, 'no'); END",
+    "DELETE FROM Cache; CREATE TRIGGER planted AFTER INSERT ON Cache BEGIN UPDATE Cache SET mode = 4; END",
+    "DELETE FROM Cache; CREATE TRIGGER planted AFTER INSERT ON Cache BEGIN SELECT load_extension('/outside.so'); END",
+    "DELETE FROM Cache; DROP TRIGGER Settings_count_insert; CREATE TRIGGER Settings_count_insert AFTER INSERT ON Cache"
+    " BEGIN SELECT RAISE(FAIL, 'no'); END",
+    "DELETE FROM Cache WHERE rowid > 1; CREATE UNIQUE INDEX Cache_planted ON Cache (mode)",
+    "ALTER TABLE Cache RENAME TO Hidden; CREATE VIEW Cache AS SELECT * FROM Hidden",
+    "DROP TABLE Cache; CREATE TABLE Cache (rowid INTEGER PRIMARY KEY, key BLOB, raw INTEGER)",
+    "PRAGMA writable_schema = 1; UPDATE sqlite_master SET sql = 'nonsense' WHERE name = 'Cache'",
+)
+
+
+@pytest.fixture(scope="module")
+def tampered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Return what a process that watches itself told of a build over each tampered index."""
+    folder = tmp_path_factory.mktemp("tampered")
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-P", str(here / "tampering.py")],
+        input=json.dumps({"folder": str(folder), "changes": [*ROWS, *SETTINGS, *SCHEMAS]}),
+        env={
+            **os.environ,
+            "MAXBUILD_TOY_LEDGER": str(folder / "ledger"),
+            "PYTHONPATH": os.pathsep.join([str(here), *sys.path]),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answers: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    return answers
+
+
+@pytest.mark.parametrize("change", [*ROWS, *SETTINGS, *SCHEMAS])
+def test_a_tampered_index_is_never_obeyed(tampered: dict[str, dict[str, Any]], change: str) -> None:
+    """G10: nothing is unpickled, imported or run, nothing outside the store is opened; work is done again at worst."""
+    told = tampered[change]
+    assert told["error"] is None, told["error"]
+    assert told["seen"] == []
+    assert told["untouched"]
+    assert told["right"]
+    assert told["again"] == ["cached"]
+    assert len(told["warnings"]) <= 1
+
+
+def flip_rows(database: Path, prefix: str, place: int) -> None:
+    """Flip one bit in every row whose key begins with `prefix`."""
+    with closing(sqlite3.connect(database)) as connection:
+        query = "SELECT rowid, value FROM Cache WHERE substr(key, 1, ?) = ?"
+        for row, value in connection.execute(query, (len(prefix), prefix)).fetchall():
+            content = bytearray(value)
+            content[place % len(content)] ^= 1
+            connection.execute("UPDATE Cache SET value = ? WHERE rowid = ?", (bytes(content), row))
         connection.commit()
-    world.store = Store(world.store.root)
-    report = world.build(*small_build())
-    world.store.statistics()
-    assert report.complete
-    assert world.content(report, "z") == "(x())"
-    assert not bomb.exists()
-    assert outside.exists()
-    assert states(world.build(*small_build())) == {"a": State.CACHED, "z": State.CACHED}
+
+
+@pytest.mark.filterwarnings("ignore::maxbuild.engine.BrokenIndexWarning")
+@pytest.mark.parametrize("prefix", ["result:", "last:", "stamp:", "reference:"])
+def test_a_flipped_bit_in_any_row_is_never_believed(world: World, prefix: str) -> None:
+    """G6: SQLite has no checksums, rows have: wherever a bit flips, the next build is right."""
+    words = world.source("words", "red green")
+    split = toy("split", "multi_output", {"words": words}, outputs=("list", "parts/*"))
+    far = toy("far", "elsewhere", local={"place": str(world.folder / "far")}, text="far away")
+    uses = {"red": OutputOf("split", "parts/red"), "list": OutputOf("split", "list"), "far": OutputOf("far", "out")}
+    tasks = [split, far, toy("use", "concat", uses)]
+    clean = world.build(*tasks)
+    for place in range(0, 1200, 31):
+        world.store.close()
+        flip_rows(world.store.root / "v1" / "index" / "cache.db", prefix, place)
+        world.store = Store(world.store.root)
+        report = world.build(*tasks)
+        assert report.complete, [str(task.error) for task in report.tasks]
+        assert report.results == clean.results
+        assert [task.key for task in report.tasks] == [task.key for task in clean.tasks]
+
+
+def test_a_row_moved_under_another_key_is_none(store: Store) -> None:
+    """A row belongs to its key: swapped rows are no rows."""
+    rows = store._index
+    rows.set_json("one", 1)
+    rows.set_json("two", 2)
+    store.close()
+    with closing(sqlite3.connect(store.root / "v1" / "index" / "cache.db")) as connection:
+        for before, after in (("one", "other"), ("two", "one"), ("other", "two")):
+            connection.execute("UPDATE Cache SET key = ? WHERE key = ?", (after, before))
+        connection.commit()
+    with pytest.warns(BrokenIndexWarning, match="damaged"):
+        assert [rows.get_json("one"), rows.get_json("two")] == [None, None]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import pytest
 from conftest import World, small_build, toy, why
 
 from maxbuild.engine import (
-    Digest,
     Reason,
     Store,
     default_store_root,
@@ -20,7 +19,7 @@ from maxbuild.engine import (
 )
 from maxbuild.engine.index import Index
 from maxbuild.engine.locks import try_lock, wait_lock
-from maxbuild.engine.memo import Memo
+from maxbuild.engine.memo import Stamp
 
 
 def test_the_root_comes_from_the_environment() -> None:
@@ -172,17 +171,17 @@ def test_concurrent_publishers_of_one_content_agree(store: Store) -> None:
 
 def test_a_blob_that_appears_during_a_look_is_no_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What another builder publishes between two glances at its place stays where it is."""
-    look = Memo.holds
+    look = Stamp.of_plain
 
-    def late(memo: Memo, path: str | Path, digest: Digest) -> bool:
+    def late(path: str) -> Stamp:
         try:
-            return look(memo, path, digest)
+            return look(path)
         except FileNotFoundError:
             monkeypatch.undo()
             store.publish_bytes(b"content")
             raise
 
-    monkeypatch.setattr(Memo, "holds", late)
+    monkeypatch.setattr(Stamp, "of_plain", late)
     store.blob_path(hash_bytes(b"content"))
     assert store.statistics().quarantined == 0
     assert store.blob_path(hash_bytes(b"content")) is not None

@@ -142,6 +142,7 @@ class Journal:
         fresh = self._path.with_suffix(".new")
 
         def point() -> None:
+            disk.sync_file(self._path)  # what others refer to must outlive a loss of power
             disk.append(fresh, spell({"scope": self._scope, "run": self.run, "tasks": tasks}).encode())
             disk.rename(fresh, pointer_path(self._path.parent, self._scope))
 
