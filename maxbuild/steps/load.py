@@ -7,15 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from maxbuild.engine import JSON, Job, canonical_json
-from maxbuild.models.architecture import (
-    ENCODINGS,
-    build_model_with_buffers,
-    encoding_of,
-    keep_repository_code_in,
-    read_config,
-)
 from maxbuild.steps.folder import WEIGHTS, lay_out, under
-from maxbuild.weights.packing import pack
+from maxbuild.targets.environment import clear_environment, use_folder
 
 INDEX = "index"
 INDEX_SCHEMA = "maxbuild.weights.v1"
@@ -29,6 +22,18 @@ def run(job: Job) -> Mapping[str, Path]:
     """
     params: Mapping[str, Any] = job.params
     trusted = bool(params["trust_remote_code"])
+    clear_environment()
+    use_folder(job.scratch / "inductor")  # torch makes it, though nothing is compiled
+    # Imported only now: torch reads the environment when it is imported.
+    from maxbuild.models.architecture import (  # noqa: PLC0415
+        ENCODINGS,
+        build_model_with_buffers,
+        encoding_of,
+        keep_repository_code_in,
+        read_config,
+    )
+    from maxbuild.weights.packing import pack  # noqa: PLC0415
+
     keep_repository_code_in(job.scratch / "modules")
     folder = lay_out(job.inputs, job.scratch / "model")
     config = read_config(folder, trust_remote_code=trusted)

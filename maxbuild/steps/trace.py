@@ -7,16 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from maxbuild.engine import Job, canonical_json
-from maxbuild.models.architecture import (
-    ENCODINGS,
-    build_model,
-    encoding_of,
-    keep_repository_code_in,
-    max_length_of,
-    read_config,
-)
-from maxbuild.models.outline import outline
 from maxbuild.steps.folder import lay_out
+from maxbuild.targets.environment import clear_environment, use_folder
 
 PROGRAM = "program"
 REGIONS = "regions/"
@@ -30,6 +22,19 @@ def run(job: Job) -> Mapping[str, Path]:
     """
     params: Mapping[str, Any] = job.params
     trusted = bool(params["trust_remote_code"])
+    clear_environment()
+    use_folder(job.scratch / "inductor")  # torch makes it, though nothing is compiled
+    # Imported only now: torch reads the environment when it is imported.
+    from maxbuild.models.architecture import (  # noqa: PLC0415
+        ENCODINGS,
+        build_model,
+        encoding_of,
+        keep_repository_code_in,
+        max_length_of,
+        read_config,
+    )
+    from maxbuild.models.outline import outline  # noqa: PLC0415
+
     keep_repository_code_in(job.scratch / "modules")
     config = read_config(lay_out(job.inputs, job.scratch / "model"), trust_remote_code=trusted)
     dtype = ENCODINGS[encoding_of(config, params["encoding"])]
