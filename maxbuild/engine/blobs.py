@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from maxbuild.engine import disk
+from maxbuild.engine.canonical import JSON
 from maxbuild.engine.digest import Digest
 from maxbuild.engine.index import Index
 from maxbuild.engine.memo import Memo, Stamp, stamp_row
@@ -45,9 +45,19 @@ class Blobs:
             return Path(own)
         return next((path for path in self._references(digest) if self._holds(path, digest)), None)
 
-    def holds(self, digest: Digest) -> bool:
-        """Return whether the content `digest` is there and right, as `path` does, but without making a Path of it."""
-        return self._look_at(self._own(digest), digest) or self.path(digest) is not None
+    def holds(self, digest: Digest, stamp: JSON = None) -> bool:
+        """Return whether the content `digest` is there and right, as `path` does, but without making a Path of it.
+
+        stamp: what `stamp` said of it once, which spares asking the memo.
+        """
+        return self._look_at(self._own(digest), digest, stamp) or self.path(digest) is not None
+
+    def stamp(self, digest: Digest) -> list[int] | None:
+        """Return what the file with the content `digest` is now, None where there is none of the store's own."""
+        try:
+            return list(Stamp.of_plain(self._own(digest)).of_sealed)
+        except OSError:
+            return None
 
     def rows(self, digest: str) -> tuple[str, ...]:
         """Return the keys of the rows that `path` will ask the index for, as far as can be told."""
@@ -127,13 +137,14 @@ class Blobs:
                 return [Path(path) for path in paths if isinstance(path, str)]
         return []
 
-    def _look_at(self, own: str, digest: Digest) -> bool:
+    def _look_at(self, own: str, digest: Digest, known: JSON = None) -> bool:
         """Return whether a file of the store's own holds `digest`; one that holds something else is set aside.
 
         Whether it is there is asked once: what another builder puts there a moment later is no damage.
         """
         try:
-            if self._memo.holds(own, digest, Stamp.of_plain(own)):
+            stamp = Stamp.of_plain(own)
+            if (known is not None and known == list(stamp.of_sealed)) or self._memo.holds(own, digest, stamp):
                 return True
         except FileNotFoundError:
             return False
@@ -166,7 +177,7 @@ class Blobs:
             _move(self._quarantine / digest, self._quarantine / f"{digest}.replaced")
 
     def _copy(self, path: Path, copies: Path) -> Path:
-        copy = copies / f"copy-{secrets.token_hex(8)}"
+        copy = copies / f"copy-{os.urandom(8).hex()}"
         disk.copy_file(path, copy)
         return copy
 
@@ -186,7 +197,7 @@ def _is_plain(path: str) -> bool:
 def _move(source: Path, destination: Path) -> None:
     """Rename `source` over `destination`; where one of them is a directory, what was there gets another name."""
     if os.path.lexists(destination) and (destination.is_dir() or source.is_dir()):
-        disk.rename(destination, destination.with_name(f"{destination.name}.{secrets.token_hex(4)}"))
+        disk.rename(destination, destination.with_name(f"{destination.name}.{os.urandom(4).hex()}"))
     disk.rename(source, destination)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 from maxbuild.engine.canonical import JSON, Place, spell
 from maxbuild.engine.document import Document
@@ -39,6 +39,8 @@ _REASON_OF_SECTION = {
     "toolchain": Reason.TOOLCHAIN,
     "schema": Reason.TOOLCHAIN,
 }
+_REASONS = {str(reason): reason for reason in Reason}
+_MISSING: Any = object()
 _BARE_SECTIONS = {"params", "inputs", "toolchain"}
 
 
@@ -58,15 +60,17 @@ class Explanation:
     @classmethod
     def from_json(cls, value: JSON) -> Self:
         """Make the explanation that `to_json` returned; ValueError when `value` is none."""
-        match value:
-            case {
-                "reason": str(reason),
-                "what": str(what),
-                "old": None | str() as old,
-                "new": None | str() as new,
-            }:
-                return cls(Reason(reason), what, old, new)
+        # Plain look-ups, not a pattern: a null build reads one or more of these for every task.
+        if isinstance(value, dict):
+            reason, what = value.get("reason"), value.get("what")
+            old, new = value.get("old", _MISSING), value.get("new", _MISSING)
+            if type(reason) is str and type(what) is str and _is_text_or_none(old) and _is_text_or_none(new):
+                return cls(_REASONS.get(reason) or Reason(reason), what, old, new)
         raise ValueError("not an explanation")
+
+
+def _is_text_or_none(value: object) -> bool:
+    return value is None or type(value) is str
 
 
 def explanations_to_json(explanations: Iterable[Explanation]) -> list[JSON]:

@@ -54,14 +54,22 @@ def describe(task: Task, results: Mapping[str, Result], sources: Mapping[Path, D
 
 def look_up(store: Store, scope: str, name: str, document: Document, *, forced: bool) -> Hit | Miss:
     """Return whether the work `document` describes is done, and if not, why it has to run under `name` in `scope`."""
-    key = document.key()
     if forced:
-        return Miss(key, document, (Explanation(Reason.FORCED, name),))
-    record = store.read_record(key)
+        return Miss(document.key(), document, (Explanation(Reason.FORCED, name),))
+    record = _newest(store, scope, name, document)
+    key = document.key() if record is None else record.key
+    record = record or store.read_record(key)
     if record is not None:
         gaps = store.gaps(record)
         return Miss(key, document, gaps) if gaps else Hit(key, record)
     return Miss(key, document, _differences(name, document, store.last(scope, name)))
+
+
+def _newest(store: Store, scope: str, name: str, document: Document) -> Record | None:
+    """Return the record of the newest result under `name`, if it answers `document`: told without hashing that."""
+    key = store.newest(scope).get(name)
+    record = store.read_record(key) if key is not None else None
+    return record if record is not None and document.is_spelled(record.text) else None
 
 
 def note_hit(store: Store, scope: str, name: str, record: Record) -> None:

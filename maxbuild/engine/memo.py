@@ -55,6 +55,11 @@ class Stamp(NamedTuple):
             raise OSError(errno.EINVAL, "not a plain file", path)
         return cls._make_of(status)
 
+    @property
+    def of_sealed(self) -> tuple[int, ...]:
+        """Return what counts of a file that nobody writes in place: all but the change time, which links move."""
+        return self[:_CHANGED]
+
     @classmethod
     def _make_of(cls, status: os.stat_result) -> Self:
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
@@ -124,7 +129,7 @@ class Memo:
         row = self._index.get_json(stamp_row(path))
         if isinstance(row, list) and len(row) == len(stamp) + 1 and isinstance(row[-1], str):
             known = tuple(row[:-1])
-            if known == stamp or (sealed and known[:_CHANGED] == stamp[:_CHANGED]):
+            if known == stamp or (sealed and known[:_CHANGED] == stamp.of_sealed):
                 return row[-1]
         return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self, cast
+from typing import Self
 
 from maxbuild.engine.canonical import JSON
 from maxbuild.engine.digest import Digest, TaskKey
@@ -33,6 +33,8 @@ class Record:
     seconds: float
     size: int
     explanations: tuple[Explanation, ...]
+    stamps: Mapping[str, JSON] = field(default_factory=dict, compare=False)
+    """By output, what the files of the store's own were when the result was put down: a shorter way than the memo."""
     key: TaskKey = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -57,21 +59,21 @@ class Record:
     @classmethod
     def from_json(cls, value: JSON) -> Self:
         """Make the record that `to_json` returned; ValueError or TypeError when `value` is none."""
-        match value:
-            case {
-                "document": str(text),
-                "outputs": Mapping() as outputs,
-                "seconds": int() | float() as seconds,
-                "bytes": int(size),
-                "explanations": list() as explanations,
-            }:
-                return cls(
-                    text,
-                    Result({name: Digest(cast("str", digest)) for name, digest in outputs.items()}),
-                    float(seconds),
-                    size,
-                    explanations_from_json(explanations),
-                )
+        # Plain look-ups, not a pattern: a null build reads one of these for every task.
+        if isinstance(value, dict):
+            text, outputs, seconds = value.get("document"), value.get("outputs"), value.get("seconds")
+            size, reasons = value.get("bytes"), value.get("explanations")
+            if (
+                isinstance(text, str)
+                and isinstance(outputs, dict)
+                and isinstance(seconds, int | float)
+                and isinstance(size, int)
+                and isinstance(reasons, list)
+            ):
+                result = Result({name: Digest(digest) for name, digest in outputs.items()})
+                stamps = value.get("stamps")
+                known = stamps if isinstance(stamps, dict) else {}
+                return cls(text, result, float(seconds), size, explanations_from_json(reasons), known)
         raise ValueError("not the record of a result")
 
 

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
-from urllib.parse import quote
 
 _COLUMNS = "key, raw, mode, filename, value"
 _MODE_RAW = 1  # diskcache's name for a value that is in the database as it is; importing it costs 30 ms
@@ -121,7 +120,7 @@ def identify(path: Path) -> FileId | None:
 
 def _connect(path: Path) -> sqlite3.Connection:
     """Open the database at `path` for reading; where not even its side files can be made, as one that never changes."""
-    place = f"file:{quote(os.fspath(path))}"
+    place = f"file:{_quoted(os.fspath(path))}"
     try:
         connection = _opened(f"{place}?mode=ro")
     except sqlite3.OperationalError as error:
@@ -129,6 +128,11 @@ def _connect(path: Path) -> sqlite3.Connection:
             raise
         connection = _opened(f"{place}?immutable=1")
     return connection
+
+
+def _quoted(path: str) -> str:
+    """Return `path` for a URI of SQLite's, in which three characters mean something; urllib takes as long as SQLite."""
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
 def _opened(uri: str) -> sqlite3.Connection:

@@ -6,7 +6,7 @@ dies; so who is alive is known without asking a clock. What a session has claime
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Session:
     def begin(cls, base: Path) -> Self:
         """Begin a session in the store at `base`, after sweeping what the dead left."""
         sweep(base)
-        name = secrets.token_hex(8)
+        name = os.urandom(8).hex()
         lock = wait_lock(_lock_of(base, name), threading.Event())  # another's sweep may hold it for a moment
         if lock is None:
             raise AssertionError("nobody stops this wait")
@@ -58,10 +58,10 @@ class Session:
 
     def claim(self, names: Iterable[TaskKey | Digest]) -> None:
         """Note that this process relies on results, by their keys, and on content, by its digests."""
-        lines = (f"{_CONTENT}{name}" if isinstance(name, Digest) else str(name) for name in names)
+        lines = [f"{_CONTENT}{name}\n" if isinstance(name, Digest) else f"{name}\n" for name in names]
         fresh = [line for line in dict.fromkeys(lines) if line not in self._claimed]
         if fresh:
-            disk.append(self.folder / _CLAIMS, "".join(f"{line}\n" for line in fresh).encode())
+            disk.append(self.folder / _CLAIMS, "".join(fresh).encode())
             self._claimed.update(fresh)
 
     def end(self) -> None:

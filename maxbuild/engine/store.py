@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -104,7 +103,7 @@ class Store:
     def publish_bytes(self, content: bytes) -> Digest:
         """Put `content` into the store and return its digest; StoreError when the disk refuses."""
         self.check_writable()
-        path = self._present().folder / f"bytes-{secrets.token_hex(8)}"
+        path = self._present().folder / f"bytes-{os.urandom(8).hex()}"
         disk.write_file(path, content)
         return self.publish(path)
 
@@ -195,9 +194,12 @@ class Store:
 
     def gaps(self, record: Record) -> tuple[Explanation, ...]:
         """Return what of a result is missing or damaged, as reasons to do the work again."""
+        outputs = record.result.outputs
+        if all(self._blobs.holds(digest, record.stamps.get(name)) for name, digest in outputs.items()):
+            return ()
         return tuple(
             Explanation(Reason.CORRUPT if self._blobs.is_quarantined(digest) else Reason.EVICTED, output, digest)
-            for output, digest in record.result.outputs.items()
+            for output, digest in outputs.items()
             if not self._blobs.holds(digest)
         )
 
@@ -216,7 +218,8 @@ class Store:
             self.claim(record.key)
             if not replace and (first := self.find_result(record.key)) is not None:
                 return first
-            self._index.set_json(f"result:{record.key}", record.to_json())
+            stamps = {name: self._blobs.stamp(digest) for name, digest in record.result.outputs.items()}
+            self._index.set_json(f"result:{record.key}", {**record.to_json(), "stamps": stamps})
             return record
 
     def last(self, scope: str, name: str) -> Last | None:
@@ -263,7 +266,7 @@ class Store:
     @contextmanager
     def workspace(self, name: str) -> Iterator[Path]:
         """Lend an empty folder on the store's file system, `name` tells what for; it is removed at the end."""
-        path = self._present().folder / f"{name[:16]}-{secrets.token_hex(4)}"
+        path = self._present().folder / f"{name[:16]}-{os.urandom(4).hex()}"
         disk.make_directory(path)
         try:
             yield path
@@ -347,8 +350,8 @@ def _is_read_only(base: Path) -> bool:
 def _outputs(rows: Iterable[JSON]) -> Iterator[str]:
     for row in rows:
         match row:
-            case {"outputs": dict() as outputs}:
-                yield from (digest for digest in outputs.values() if isinstance(digest, str))
+            case {"outputs": dict() as outputs, "stamps": dict() as stamps}:
+                yield from (digest for name, digest in outputs.items() if not stamps.get(name))
 
 
 def _scope_row(scope: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -83,6 +84,7 @@ class Task:
 _NOT_A_STEP = frozenset({"", ".", ".."})
 
 
+@lru_cache(maxsize=1024)  # most tasks call their outputs alike
 def check_output_name(name: str) -> None:
     """Raise ValueError unless `name` is a relative POSIX path in its shortest spelling, without `..` or `*`."""
     if "*" in name or "\0" in name or not _NOT_A_STEP.isdisjoint(name.split("/")):

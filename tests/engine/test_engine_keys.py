@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from conftest import toy
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
-from strategies import params, values
+from strategies import params, texts, values
 
 from maxbuild.engine import JSON, Digest, Document, OutputOf, Task, TaskKey, canonical_json, compare, hash_bytes
 from maxbuild.engine.document import SCHEMA
@@ -99,6 +99,24 @@ def test_the_canonical_form_is_plain_json(value: JSON) -> None:
     assert json.loads(form) == value
     assert form == plain_form(value)
     assert form == json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+@given(st.dictionaries(texts, values, max_size=3), st.dictionaries(texts, values, max_size=3))
+@example({"a": 1}, {"a": True})
+@example({"a": 1}, {"a": "1"})
+@example({"a": []}, {"a": {}})
+@example({"a": (1, 2)}, {"a": [1, 2]})
+def test_a_document_knows_its_spelling_without_walking(params: JSON, others: JSON) -> None:
+    """What `is_spelled` says of two documents is whether their canonical forms, and so their keys, are equal."""
+    known = document(params)
+    assert known.is_spelled(known.text)
+    assert known.is_spelled(document(others).text) == (known.key() == document(others).key())
+
+
+def test_what_has_no_canonical_form_is_spelled_by_nothing() -> None:
+    """A number that is no whole one, or an object of no kind, equals nothing that was ever written."""
+    for value in (1.0, {1}, object()):
+        assert not document({"a": value}).is_spelled(document({"a": 1}).text)
 
 
 def test_text_that_is_not_unicode_is_refused() -> None:
