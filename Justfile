@@ -40,7 +40,7 @@ fix:
 warm *arguments:
     maxbuild warm manifests/demo.yaml {{arguments}}
 
-# Run one bench: depth, null, startup, decode.
+# Run one bench: null, engine, depth, decode, startup.
 bench name *arguments:
     python -m bench.{{name}} {{arguments}}
 
