@@ -10,6 +10,7 @@ import errno
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import takewhile
@@ -29,6 +30,8 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FOREIGN = frozenset({errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EACCES})
 """How opening a lock file fails where a directory, a symlink, a socket or a file without rights is in its place."""
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_WORTH_A_THREAD = 64 << 20
+"""Bytes from which on a file is sent to the disk beside other work."""
 _ENTRY = 4096
 """The bytes a new name may need: one block of its directory, or of the file system's own books."""
 
@@ -207,6 +210,28 @@ def seal_file(path: Path) -> None:
 def sync_file(path: Path) -> None:
     """Bring the bytes of `path` to the disk, whoever wrote them."""
     with effect("sync", path, _size(path)):
+        _sync(path, os.O_RDONLY)
+
+
+@contextmanager
+def on_its_way(path: Path) -> Iterator[None]:
+    """Have the bytes of a large file go to the disk while the context lasts; that they are there, `seal_file` says.
+
+    This changes nothing that anybody could see, so it is no effect, and its failure is left to the one that is.
+    """
+    if _size(path) < _WORTH_A_THREAD:
+        yield
+        return
+    thread = threading.Thread(target=_sync_quietly, args=(path,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def _sync_quietly(path: Path) -> None:
+    with suppress(OSError):
         _sync(path, os.O_RDONLY)
 
 

@@ -95,7 +95,8 @@ class Store:
         digest: that of the content, where this process has just made sure of it.
         """
         self.check_writable()
-        digest = digest or _hash(path)
+        with disk.on_its_way(path):  # the disk writes while the processor hashes
+            digest = digest or _hash(path)
         self._claim_content(digest)
         self._blobs.publish(path, self._present().folder, digest)
         return digest

@@ -169,6 +169,30 @@ def test_concurrent_publishers_of_one_content_agree(store: Store) -> None:
     assert store.statistics().blobs == 1
 
 
+def test_a_large_file_goes_to_the_disk_while_it_is_hashed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is published as any other, also where that early sync fails, and no thread is left behind."""
+    synced: list[str] = []
+    before = set(threading.enumerate())
+
+    def refuse(_descriptor: int) -> None:
+        synced.append(threading.current_thread().name)
+        if threading.current_thread() is not threading.main_thread():
+            raise OSError("not now")
+
+    monkeypatch.setattr(disk, "_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(os, "fsync", refuse)
+    path = tmp_path / "large"
+    path.write_bytes(b"content")
+    digest = store.publish(path)
+    assert digest == hash_bytes(b"content")
+    assert store.blob_path(digest) is not None
+    assert threading.main_thread().name in synced
+    assert set(synced) - {threading.main_thread().name}
+    assert set(threading.enumerate()) <= before
+
+
 def test_a_blob_that_appears_during_a_look_is_no_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What another builder publishes between two glances at its place stays where it is."""
     look = Stamp.of_plain
