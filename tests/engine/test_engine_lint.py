@@ -224,8 +224,8 @@ def test_without_strace_the_hook_remains(world: World, secret: Path, monkeypatch
 
 TRACE = r"""
 10 execve("/usr/bin/python3", ["python3"], 0x7ff /* 3 vars */) = 0
-10 openat(AT_FDCWD</work>, "a b.txt", O_RDONLY|O_CLOEXEC <unfinished ...>
-11 openat(AT_FDCWD</work>, "\303\251\"x", O_RDONLY) = 4</work/\303\251\"x>
+10 openat(AT_FDCWD</desk>, "a b.txt", O_RDONLY|O_CLOEXEC <unfinished ...>
+11 openat(AT_FDCWD</desk>, "\303\251\"x", O_RDONLY) = 4</desk/\303\251\"x>
 10 <... openat resumed>) = 3</real/a b.txt>
 10 vfork( <unfinished ...>
 12 execve("/home/u/bin/cat", ["cat", "x"], 0x7ff /* 3 vars */) = -1 ENOENT (No such file or directory)
@@ -233,11 +233,11 @@ TRACE = r"""
 10 <... vfork resumed>) = 12
 12 <... execve resumed>) = 0
 12 openat(5</folder>, "sub/", O_RDONLY|O_DIRECTORY) = 3</folder/sub>
-12 openat(AT_FDCWD</work>, "denied", O_RDONLY) = -1 EACCES (Permission denied)
-12 openat(AT_FDCWD</work>, "path", O_RDONLY|O_PATH) = 3</work/path>
-12 renameat2(AT_FDCWD</work>, "old", AT_FDCWD</other>, "new", RENAME_NOREPLACE) = 0
+12 openat(AT_FDCWD</desk>, "denied", O_RDONLY) = -1 EACCES (Permission denied)
+12 openat(AT_FDCWD</desk>, "path", O_RDONLY|O_PATH) = 3</desk/path>
+12 renameat2(AT_FDCWD</desk>, "old", AT_FDCWD</other>, "new", RENAME_NOREPLACE) = 0
 12 symlink("/target", "link") = 0
-12 openat(AT_FDCWD</work>, "gone", O_RDWR|O_CREAT, 0600) = 3</work/gone (deleted)>
+12 openat(AT_FDCWD</desk>, "gone", O_RDWR|O_CREAT, 0600) = 3</desk/gone (deleted)>
 12 +++ exited with 0 +++
 garbage
 """.strip().splitlines()
@@ -251,15 +251,15 @@ def test_traces_are_understood() -> None:
 
     assert seen == [
         ("executed", "/usr/bin/python3", os.path.realpath("/usr/bin/python3"), "python3", True),
-        ("read", '/work/é"x', '/work/é"x', "?", True),
-        ("read", "/work/a b.txt", "/real/a b.txt", "python3", True),
+        ("read", '/desk/é"x', '/desk/é"x', "?", True),
+        ("read", "/desk/a b.txt", "/real/a b.txt", "python3", True),
         ("executed", "/home/u/bin/cat", "/home/u/bin/cat", "python3", False),
         ("executed", "/usr/bin/cat", os.path.realpath("/usr/bin/cat"), "cat", True),
         ("listed", "/folder/sub", "/folder/sub", "cat", True),
-        ("wrote", "/work/old", "/work/old", "cat", True),
+        ("wrote", "/desk/old", "/desk/old", "cat", True),
         ("wrote", "/other/new", "/other/new", "cat", True),
         ("wrote", "/c/link", "/c/link", "cat", True),
-        ("wrote", "/work/gone", "/work/gone", "cat", True),
+        ("wrote", "/desk/gone", "/desk/gone", "cat", True),
     ]
 
 
