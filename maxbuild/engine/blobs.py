@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -149,7 +148,7 @@ class Blobs:
         except FileNotFoundError:
             return False
         except OSError as error:
-            if error.errno != errno.EIO and _is_plain(own):  # what the disk cannot give back is damaged
+            if error.errno != errno.EIO and self.stamp(digest) is not None:  # what the disk cannot give back is damaged
                 raise disk.storage_error(error, "read", Path(own)) from error
         if not self._read_only:
             self._set_aside(Path(own), digest)
@@ -183,15 +182,6 @@ class Blobs:
 
     def _set_aside(self, path: Path, digest: Digest) -> None:
         _move(path, self._quarantine / digest)
-
-
-def _is_plain(path: str) -> bool:
-    """Return whether `path` is a file its owner may read: a link or a pipe is no blob, whatever comes out of it."""
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return False
-    return stat.S_ISREG(mode) and bool(mode & stat.S_IRUSR)
 
 
 def _move(source: Path, destination: Path) -> None:

@@ -141,6 +141,12 @@ def write_file(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
             os.fsync(file.fileno())
 
 
+def create(path: Path, need: int) -> int:
+    """Create a file for this user alone, to write up to `need` bytes into, and return it open; it must not exist."""
+    with effect("write", path, need):
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+
+
 def append(path: Path, content: bytes) -> None:
     """Add `content` to the end of a file for this user alone, made where missing, in one write."""
     with effect("append to", path, len(content)):

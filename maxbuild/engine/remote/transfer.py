@@ -30,12 +30,7 @@ class _Incoming:
         self._path, self._digest, self._size = path, digest, size
         self._hash = hashlib.sha256()
         self._count = 0
-        try:
-            if disk.before_effect is not None:
-                disk.before_effect("write", path)
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, disk.PRIVATE_FILE)
-        except OSError as error:
-            raise disk.storage_error(error, "write", path, size) from error
+        self._file = disk.create(path, size)
 
     def take(self, piece: bytes) -> None:
         """Write a further piece; Lie as soon as there are more bytes than announced, StoreError when the disk fails."""
