@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+MODELS = ROOT / "examples" / "models"
 
 
 @dataclass(frozen=True)
@@ -31,3 +32,21 @@ class Space:
             timeout=timeout,
             check=False,
         )
+
+
+def write_demo_manifest(folder: Path, *overrides: str, models: Path = MODELS) -> Path:
+    """Write a manifest like the demo's, over the models in `models` and with these overrides, into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "demo.yaml"
+    path.write_text(
+        f"""version: 1
+name: demo
+targets: [cpu]
+models:
+  main: {{model_path: {models / "tiny-gemma3"}, max_length: 512}}
+  draft: {{model_path: {models / "tiny-gemma3-draft"}, max_length: 512}}
+speculative: {{speculative_method: standalone, num_speculative_tokens: 4, rejection_sampling_strategy: greedy}}
+overrides: [{", ".join(("main.quantization_encoding=float32", "draft.quantization_encoding=float32", *overrides))}]
+"""
+    )
+    return path

@@ -13,32 +13,14 @@ from typing import Any
 
 import pytest
 import torch
-from spaces import ROOT, Space
+from spaces import MODELS, Space, write_demo_manifest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from maxbuild.runtime import load_package
 
 pytestmark = pytest.mark.slow
 
-MODELS = ROOT / "examples" / "models"
 PROMPTS = ("one two three four", "2 4 6 8", "3 + 4 =", "the small cat")
-
-
-def write_manifest(space: Space, *overrides: str, models: Path = MODELS) -> Path:
-    """Write a manifest like the demo's, with these overrides, into the scratch folder."""
-    path = space.folder / "demo.yaml"
-    path.write_text(
-        f"""version: 1
-name: demo
-targets: [cpu]
-models:
-  main: {{model_path: {models / "tiny-gemma3"}, max_length: 512}}
-  draft: {{model_path: {models / "tiny-gemma3-draft"}, max_length: 512}}
-speculative: {{speculative_method: standalone, num_speculative_tokens: 4, rejection_sampling_strategy: greedy}}
-overrides: [{", ".join(("main.quantization_encoding=float32", "draft.quantization_encoding=float32", *overrides))}]
-"""
-    )
-    return path
 
 
 def states(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
@@ -49,7 +31,7 @@ def states(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
 
 def test_a_second_warm_does_nothing_and_imports_no_torch(demo_package: Path, space: Space) -> None:
     """With everything cached nothing runs, stdout is the package's path, and torch is never imported."""
-    manifest = write_manifest(space)
+    manifest = write_demo_manifest(space.folder)
     assert space.maxbuild("warm", manifest).returncode == 0
     script = (
         "import sys; from maxbuild.cli import main; code = main(); "
@@ -72,7 +54,7 @@ def test_a_second_warm_does_nothing_and_imports_no_torch(demo_package: Path, spa
 
 def test_main_and_draft_share_the_compiles_of_equal_regions(demo_package: Path, space: Space) -> None:
     """Both models have layers of the same shape: each region's key is the same for both, so it is compiled once."""
-    tasks = json.loads(space.maxbuild("plan", write_manifest(space), "--json").stdout)["tasks"]
+    tasks = json.loads(space.maxbuild("plan", write_demo_manifest(space.folder), "--json").stdout)["tasks"]
     keys = {task["name"]: task["key"] for task in tasks if task["kind"] == "compile"}
     assert len(keys) == 8
     assert len(set(keys.values())) == 4
@@ -80,7 +62,7 @@ def test_main_and_draft_share_the_compiles_of_equal_regions(demo_package: Path, 
 
 def test_a_serving_option_packages_again_and_nothing_else(demo_package: Path, space: Space) -> None:
     """`served_model_name` enters the package's document alone, and `why` says so."""
-    manifest = write_manifest(space, "main.served_model_name=tiny")
+    manifest = write_demo_manifest(space.folder, "main.served_model_name=tiny")
     told = space.maxbuild("why", manifest, "package").stdout
     assert "served_model_name" in told
     assert "tiny" in told
@@ -90,14 +72,14 @@ def test_a_serving_option_packages_again_and_nothing_else(demo_package: Path, sp
 
 def test_max_length_traces_again_and_compiles_nothing(demo_package: Path, space: Space) -> None:
     """Another `max_length` gives the same regions to the byte, so compiles stop at the early cutoff."""
-    manifest = write_manifest(space, "main.max_length=256")
+    manifest = write_demo_manifest(space.folder, "main.max_length=256")
     built = {name for name, state in states(space.maxbuild("warm", manifest, "--json")).items() if state == "built"}
     assert {name.split(" @")[0] for name in built} == {"trace main", "package"}
 
 
 def test_one_roles_encoding_leaves_the_other_role_alone(demo_package: Path, space: Space) -> None:
     """What `main` is asked for touches nothing of `draft`."""
-    manifest = write_manifest(space, "main.quantization_encoding=bfloat16")
+    manifest = write_demo_manifest(space.folder, "main.quantization_encoding=bfloat16")
     planned = states(space.maxbuild("plan", manifest, "--json"))
     assert {name for name, state in planned.items() if state == "would_run"} == {"trace main", "load main"}
 
@@ -111,7 +93,7 @@ def test_a_fine_tune_compiles_nothing(demo_package: Path, space: Space) -> None:
     weights = models / "tiny-gemma3" / "model.safetensors"
     tensors = load_file(weights)
     save_file({name: tensor * 1.01 for name, tensor in tensors.items()}, weights, metadata={"format": "pt"})
-    manifest = write_manifest(space, models=models)
+    manifest = write_demo_manifest(space.folder, models=models)
     built = {name for name, state in states(space.maxbuild("warm", manifest, "--json")).items() if state == "built"}
     assert {name.split(" @")[0] for name in built} == {"load main", "package"}
 
@@ -216,7 +198,7 @@ def test_loading_a_package_imports_nothing_of_the_build_side(demo_package: Path,
 
 def test_one_region_of_the_whole_model_gives_the_same_text(demo_package: Path, space: Space) -> None:
     """`use_subgraphs: false` compiles the draft as one region; nothing that is generated changes."""
-    manifest = write_manifest(space, "draft.use_subgraphs=false")
+    manifest = write_demo_manifest(space.folder, "draft.use_subgraphs=false")
     done = space.maxbuild("warm", manifest)
     assert done.returncode == 0, done.stderr
     package = load_package(space.folder / done.stdout.strip())

@@ -8,29 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from spaces import ROOT, Space
+from spaces import MODELS, Space, write_demo_manifest
 
 pytestmark = pytest.mark.slow
-
-MODELS = ROOT / "examples" / "models"
-
-
-def write_manifest(folder: Path, models: Path) -> Path:
-    """Write a manifest like the demo's over the models in `models`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "demo.yaml"
-    path.write_text(
-        f"""version: 1
-name: demo
-targets: [cpu]
-models:
-  main: {{model_path: {models / "tiny-gemma3"}, max_length: 512}}
-  draft: {{model_path: {models / "tiny-gemma3-draft"}, max_length: 512}}
-speculative: {{speculative_method: standalone, num_speculative_tokens: 4, rejection_sampling_strategy: greedy}}
-overrides: [main.quantization_encoding=float32, draft.quantization_encoding=float32]
-"""
-    )
-    return path
 
 
 def warm(space: Space, manifest: Path, output: str) -> Counter[tuple[str, str]]:
@@ -42,10 +22,10 @@ def warm(space: Space, manifest: Path, output: str) -> Counter[tuple[str, str]]:
 
 def test_a_moved_cache_has_every_task_of_the_demo(demo_package: Path, space: Space, tmp_path: Path) -> None:
     """After export and import, at other paths of store, models, manifest and packages, `warm` finds all tasks done."""
-    here = warm(space, write_manifest(tmp_path / "here", MODELS), "packages")
+    here = warm(space, write_demo_manifest(tmp_path / "here", models=MODELS), "packages")
     assert space.maxbuild("cache", "export", tmp_path / "cache.tar", "--scope", "demo").returncode == 0
     shutil.copytree(MODELS, tmp_path / "models of there")
-    manifest = write_manifest(tmp_path / "there", tmp_path / "models of there")
+    manifest = write_demo_manifest(tmp_path / "there", models=tmp_path / "models of there")
     there = Space(tmp_path / "there", tmp_path / "another store")
     done = there.maxbuild("cache", "import", tmp_path / "cache.tar")
     assert done.returncode == 0, done.stderr
@@ -59,7 +39,7 @@ def test_a_moved_cache_has_every_task_of_the_demo(demo_package: Path, space: Spa
 
 def test_a_cache_pruned_for_ci_compiles_nothing(demo_package: Path, space: Space, tmp_path: Path) -> None:
     """Weights and packages are gone, and the next `warm` loads and packages; nothing is traced or compiled."""
-    manifest = write_manifest(tmp_path / "ci", MODELS)
+    manifest = write_demo_manifest(tmp_path / "ci", models=MODELS)
     warm(space, manifest, "packages")
     assert space.maxbuild("cache", "export", tmp_path / "cache.tar").returncode == 0
     ci = Space(tmp_path / "ci", tmp_path / "store of ci")
