@@ -37,7 +37,7 @@ def steady(tmp_path: Path) -> Callable[[str], str]:
     def filtered(text: str) -> str:
         text = text.replace(str(tmp_path), "TMP").replace(str(ROOT), "ROOT")
         text = re.sub(r"\b\d\.\d\d s\b", "#.## s", text)
-        text = re.sub(r"\b\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{8}\b", "<run>", text)
+        text = re.sub(r"\b\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{8}\b", "<run>", text)
         return re.sub(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])([0-9a-f]{64}|[0-9a-f]{12})\b", "<digest>", text)
 
     return filtered

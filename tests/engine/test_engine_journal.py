@@ -353,6 +353,14 @@ def test_runs_are_told_newest_first(world: World) -> None:
     assert newest_run(world.store, "three") is None
 
 
+def test_runs_within_one_millisecond_keep_their_order(world: World) -> None:
+    """A null build of a small plan takes less than a millisecond, and the next may follow at once."""
+    times = [1000.0 + n / 100_000 for n in range(12)]
+    for at in times:
+        journalled(world, toy("a", "concat"), at=at)
+    assert [run.begun for run in runs(world.store)] == pytest.approx(times[::-1], abs=1e-6)
+
+
 def test_pins_come_and_go(world: World) -> None:
     """A pin is kept in the journal; a run that is not there cannot be pinned."""
     journalled(world, *small_build())
