@@ -20,6 +20,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
+from typing import NamedTuple
 
 from maxbuild.engine.digest import Digest, TaskKey
 from maxbuild.engine.events import GraphGrew, OnEvent, TaskFinished
@@ -57,8 +58,7 @@ class Node:
     """Whether it waits to be considered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(NamedTuple):
     """What a caller asks of a build.
 
     `scope` is where reasons are told, `rerun` the tasks to run whatever the store has, `only` those to build alone;
@@ -365,4 +365,8 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            if not gc.get_freeze_count():
+                # There and back makes all objects old without a look at them: else one look at all would follow now.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from maxbuild.engine.digest import Digest
 from maxbuild.engine.execution import Outcome
@@ -16,15 +15,13 @@ from maxbuild.engine.holder import Holder
 from maxbuild.engine.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(NamedTuple):
     """A worker begins to run the task."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Progressed:
+class Progressed(NamedTuple):
     """The running task has done `done` of `total` units."""
 
     name: str
@@ -32,40 +29,35 @@ class Progressed:
     total: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Waits:
+class Waits(NamedTuple):
     """The task waits for the process that holds its lock."""
 
     name: str
     holder: Holder
 
 
-@dataclass(frozen=True, slots=True)
-class SourcesRead:
+class SourcesRead(NamedTuple):
     """A worker is done reading the task's source files."""
 
     name: str
     digests: dict[Path, Digest]
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """A worker is done with the task, which has a result."""
 
     name: str
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(NamedTuple):
     """A worker gave the task back: its input `role` is not what it was."""
 
     name: str
     role: str
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(NamedTuple):
     """A worker is done with the task, which has no result."""
 
     name: str

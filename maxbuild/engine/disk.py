@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -203,7 +202,9 @@ def sign_lock(path: Path, descriptor: int, content: bytes) -> None:
 def copy_file(source: Path, destination: Path) -> None:
     """Copy the bytes of `source` into the new file `destination`."""
     with effect("copy to", destination, _size(source)):
-        shutil.copyfile(source, destination)
+        from shutil import copyfile  # noqa: PLC0415 - it brings every compression along, for a rare copy
+
+        copyfile(source, destination)
 
 
 def seal_file(path: Path) -> None:
@@ -288,7 +289,9 @@ def unlink(path: Path) -> None:
 def remove_tree(path: Path) -> None:
     """Remove `path` and all below it, as far as it can be: what stays is swept another time."""
     with effect("remove", path):
-        shutil.rmtree(path, ignore_errors=True)
+        from shutil import rmtree  # noqa: PLC0415 - as above
+
+        rmtree(path, ignore_errors=True)
 
 
 def touch(path: Path) -> int:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from maxbuild.engine.holder import Holder
 from maxbuild.engine.report import TaskReport
 
 
-@dataclass(frozen=True, slots=True)
-class TaskStarted:
+class TaskStarted(NamedTuple):
     """A task runs now: it has a worker and its lock."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class TaskProgress:
+class TaskProgress(NamedTuple):
     """A running task has done `done` units, of `total` where that is known."""
 
     name: str
@@ -26,23 +23,20 @@ class TaskProgress:
     total: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class TaskWaits:
+class TaskWaits(NamedTuple):
     """A task waits for another process, which has the right to do the same work."""
 
     name: str
     holder: Holder
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFinished:
+class TaskFinished(NamedTuple):
     """Nothing more will happen to a task; cached and skipped tasks finish without having started."""
 
     report: TaskReport
 
 
-@dataclass(frozen=True, slots=True)
-class GraphGrew:
+class GraphGrew(NamedTuple):
     """These tasks became known, producers first."""
 
     names: tuple[str, ...]

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from maxbuild.engine import disk
 from maxbuild.engine.cancelled import Cancelled
+from maxbuild.engine.children import Children
 from maxbuild.engine.digest import Digest
 from maxbuild.engine.executor import Executor, Order
 from maxbuild.engine.holder import Holder
-from maxbuild.engine.isolation import Children
 from maxbuild.engine.lookup import Miss
 from maxbuild.engine.records import Last, Record, Result
 from maxbuild.engine.report import State
@@ -35,8 +35,7 @@ class LostInput(Exception):
         self.role = role
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(NamedTuple):
     """One task to carry out: what it is, why it runs, and where its result is noted.
 
     `forced`: it runs although its result may be there. `frozen`: it must not run, only be found somewhere.
@@ -50,8 +49,7 @@ class Assignment:
     frozen: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Facilities:
+class Facilities(NamedTuple):
     """What tasks are carried out with."""
 
     store: Store
@@ -60,8 +58,7 @@ class Facilities:
     sharing: Sharing | None
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(NamedTuple):
     """Whom a task tells how it goes."""
 
     started: Callable[[], None]
@@ -69,8 +66,7 @@ class Listener:
     waits: Callable[[Holder], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The record a task ended with, and whether it ran, came from a remote cache, or was another builder's."""
 
     record: Record
@@ -213,7 +209,7 @@ def _publish(assignment: Assignment, outputs: Mapping[str, Path], folder: Path, 
         if path not in moved:
             moved[path] = store.publish(path) if path.is_relative_to(scratch) else store.adopt(path)
         digests[name] = moved[path]
-    return Record(assignment.miss.document.text, Result(digests), seconds, size, assignment.miss.explanations)
+    return Record.of(assignment.miss.document.text, Result(digests), seconds, size, assignment.miss.explanations)
 
 
 def _check_outputs(task: Task, outputs: Mapping[str, Path]) -> None:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from maxbuild.engine import disk
+from maxbuild.engine.children import Children
 from maxbuild.engine.document import Document
-from maxbuild.engine.isolation import Children, failure, run_isolated
-from maxbuild.engine.steps import call_step
+from maxbuild.engine.steps import call_step, failure
 from maxbuild.engine.task import Job, Kind
 from maxbuild.errors import MaxbuildError, StoreError
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """One step to carry out: what it is (`document`, for an executor elsewhere), and its `job` on this host.
 
     What it prints belongs into `log`. `name` is for messages.
@@ -54,6 +51,8 @@ class LocalExecutor:
         """Carry out `order` here."""
         try:
             if order.kind.isolated:
+                from maxbuild.engine.isolation import run_isolated  # noqa: PLC0415 - not where all runs in threads
+
                 return run_isolated(order.name, order.kind.run, order.job, order.log, children, self._command)
             return _run_here(order)
         except MaxbuildError as error:
@@ -79,11 +78,12 @@ def with_log(error: MaxbuildError, log: Path) -> MaxbuildError:
 def _run_here(order: Order) -> Mapping[str, Path]:
     try:
         return call_step(order.kind.run, order.job)
-    except MaxbuildError:
-        keep_log(order.log, traceback.format_exc())
-        raise
     except Exception as error:
+        import traceback  # noqa: PLC0415 - with all that reads source code, for what seldom happens
+
         if isinstance(error, OSError) and disk.is_full(error):
             raise disk.storage_error(error, "write in", order.job.scratch) from error
         keep_log(order.log, traceback.format_exc())
+        if isinstance(error, MaxbuildError):
+            raise
         raise failure(order.name, traceback.format_exception_only(error)[-1].strip()) from error

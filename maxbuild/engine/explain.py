@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from maxbuild.engine.canonical import JSON, Place, spell
 from maxbuild.engine.document import Document
@@ -44,8 +43,7 @@ _MISSING: Any = object()
 _BARE_SECTIONS = {"params", "inputs", "toolchain"}
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(NamedTuple):
     """One cause of a run: what is different, from what to what; None where there was or is nothing."""
 
     reason: Reason

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from maxbuild.engine.records import Result
 from maxbuild.engine.task import OutputOf, Task
 
 
-@dataclass(frozen=True, slots=True)
-class Deferred:
+class Deferred(NamedTuple):
     """Work that cannot be known yet: what it is, in words, and the task whose result will tell."""
 
     after: str

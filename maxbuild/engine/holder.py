@@ -6,10 +6,10 @@ A note is for people. Nothing is decided by it, so one that is torn, stale or fo
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 _LONGEST_NOTE = 512
 _STATE, _STARTED = 0, 19  # of the fields of /proc/<pid>/stat that come after the command, see proc(5)
@@ -24,8 +24,7 @@ class HolderState(Enum):
     """It runs on another host or in another container, or it died and something that it started still has the lock."""
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """The process that holds a lock."""
 
     pid: int

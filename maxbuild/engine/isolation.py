@@ -11,51 +11,16 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from maxbuild.engine import disk
 from maxbuild.engine.cancelled import Cancelled
+from maxbuild.engine.children import Children
+from maxbuild.engine.steps import failure
 from maxbuild.engine.task import Job, Progress
-from maxbuild.errors import TaskFailed, from_json
+from maxbuild.errors import from_json
 
 _PATIENCE = 5.0
-
-
-class Children:
-    """The process groups that run now, so that all can be killed at once and none starts afterwards."""
-
-    def __init__(self) -> None:
-        """Start without any."""
-        self.stop = threading.Event()
-        self._mutex = threading.Lock()
-        self._running: set[int] = set()
-
-    def start(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-        """Start `command` in a group of its own; Cancelled once all were killed."""
-        with self._mutex:
-            if self.stop.is_set():
-                raise Cancelled
-            process = subprocess.Popen(command, process_group=0, **options)
-            self._running.add(process.pid)
-        return process
-
-    def ended(self, process: subprocess.Popen[bytes]) -> None:
-        """Wait for `process` and then end what it left running.
-
-        The group is killed before its leader is reaped: until then nobody else can be given the same number.
-        """
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        with self._mutex:
-            self._running.discard(process.pid)
-            _kill_group(process.pid)
-            process.wait()
-
-    def kill_all(self) -> None:
-        """Kill all groups and let none start."""
-        self.stop.set()
-        with self._mutex:
-            for group in self._running:
-                _kill_group(group)
 
 
 def python_command(module: str) -> list[str]:
@@ -101,16 +66,6 @@ def run_isolated(
     if children.stop.is_set():
         raise Cancelled
     return _read_answer(name, answer, process.returncode)
-
-
-def failure(name: str, cause: str) -> TaskFailed:
-    """Return the error for a task that ended without saying what is wrong in our own words."""
-    return TaskFailed(f"task `{name}` failed", causes=[cause])
-
-
-def _kill_group(group: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)
 
 
 def _environment(folder: Path) -> Mapping[str, str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from maxbuild.engine.digest import Digest, TaskKey
 from maxbuild.engine.document import Document
@@ -15,16 +15,14 @@ from maxbuild.engine.task import SourceFile, Task
 from maxbuild.errors import TaskFailed
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """The work is done: its record, whose blobs are all there."""
 
     key: TaskKey
     record: Record
 
 
-@dataclass(frozen=True, slots=True)
-class Miss:
+class Miss(NamedTuple):
     """The work is to be done, for at least one reason."""
 
     key: TaskKey

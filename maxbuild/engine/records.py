@@ -6,9 +6,8 @@ when somebody asks what changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Self
 
 from maxbuild.engine.canonical import JSON
 from maxbuild.engine.digest import Digest, TaskKey
@@ -16,30 +15,39 @@ from maxbuild.engine.document import Document, key_of
 from maxbuild.engine.explain import Explanation, explanations_from_json, explanations_to_json
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What a task left: its outputs by name, with the members of families spelled out."""
 
     outputs: Mapping[str, Digest]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A result with the document it answers, the seconds it took, the bytes it holds and why it was made."""
 
+    key: TaskKey
+    """The hash of the document."""
     text: str
     """The canonical form of the document."""
     result: Result
     seconds: float
     size: int
-    explanations: tuple[Explanation, ...]
-    stamps: Mapping[str, JSON] = field(default_factory=dict, compare=False)
+    reasons: Sequence[JSON]
+    """The explanations as JSON values: only who asks why wants more of them."""
+    stamps: Mapping[str, JSON]
     """By output, what the files of the store's own were when the result was put down: a shorter way than the memo."""
-    key: TaskKey = field(init=False, compare=False)
 
-    def __post_init__(self) -> None:
-        """Hash the document."""
-        object.__setattr__(self, "key", key_of(self.text))
+    @classmethod
+    def of(cls, text: str, result: Result, seconds: float, size: int, explanations: Iterable[Explanation] = ()) -> Self:
+        """Make the record of the `result` of the work whose document has the canonical form `text`."""
+        return cls(key_of(text), text, result, seconds, size, explanations_to_json(explanations), {})
+
+    @property
+    def explanations(self) -> tuple[Explanation, ...]:
+        """Return why the result was made; nothing where the row holds no explanations."""
+        try:
+            return explanations_from_json(self.reasons)
+        except (ValueError, TypeError):
+            return ()
 
     @property
     def document(self) -> Document:
@@ -53,7 +61,7 @@ class Record:
             "outputs": self.result.outputs,
             "seconds": self.seconds,
             "bytes": self.size,
-            "explanations": explanations_to_json(self.explanations),
+            "explanations": self.reasons,
         }
 
     @classmethod
@@ -73,12 +81,11 @@ class Record:
                 result = Result({name: Digest(digest) for name, digest in outputs.items()})
                 stamps = value.get("stamps")
                 known = stamps if isinstance(stamps, dict) else {}
-                return cls(text, result, float(seconds), size, explanations_from_json(reasons), known)
+                return cls(key_of(text), text, result, seconds, size, reasons, known)
         raise ValueError("not the record of a result")
 
 
-@dataclass(frozen=True, slots=True)
-class Last:
+class Last(NamedTuple):
     """The newest document under a task's name in a scope, and why it ran; no explanation where it was found done."""
 
     text: str

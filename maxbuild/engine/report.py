@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from maxbuild.engine.digest import TaskKey
 from maxbuild.engine.document import Document
@@ -41,8 +41,7 @@ DONE = frozenset({State.CACHED, State.FETCHED, State.BUILT})
 """The states of a task that has a result."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskReport:
+class TaskReport(NamedTuple):
     """What became of one task.
 
     `explanations` is never empty for a task that ran or was fetched, and always empty for a cached one. `seconds` and

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from maxbuild.engine.build import Build, Node, Phase
+from maxbuild.engine.children import Children
 from maxbuild.engine.crew import Broken, Crew, Done, Lost, Message, Progressed, SourcesRead, Started, Waits
 from maxbuild.engine.events import TaskProgress, TaskStarted, TaskWaits
 from maxbuild.engine.execution import Assignment, Facilities, Listener, LostInput, carry_out
 from maxbuild.engine.executor import Executor
-from maxbuild.engine.isolation import Children
 from maxbuild.engine.report import Report
 from maxbuild.engine.sharing import Sharing
 from maxbuild.engine.sources import read_sources
@@ -24,8 +24,7 @@ _MOST_LOSSES = 3
 _PATIENCE = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """How much may run at once: `jobs` tasks, of `memory` bytes in all by what they declare (None: no limit)."""
 
     jobs: int

@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from maxbuild.engine import disk
 from maxbuild.engine.digest import Digest, TaskKey
@@ -22,8 +21,7 @@ _SUFFIX = ".scratch"
 _CONTENT = "content "
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(NamedTuple):
     """How many sessions live, and what they rely on: results by key, and content that no result may name yet."""
 
     living: int

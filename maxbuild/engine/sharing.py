@@ -6,10 +6,9 @@ hold is checked here.
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import dataclass
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from maxbuild.engine.digest import Digest
 from maxbuild.engine.lookup import Miss
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     from maxbuild.engine.remote import RemoteCache, RemoteResult
 
 
-@dataclass(frozen=True, slots=True)
-class Sharing:
+class Sharing(NamedTuple):
     """A remote cache, and whether it is for all results or only for those that have to be computed."""
 
     cache: RemoteCache
@@ -43,13 +41,13 @@ def fetch_result(sharing: Sharing, task: Task, miss: Miss, store: Store, folder:
         return None
     for output in found.outputs.values():
         if store.hold(output.digest) is None:
-            path = folder / f"fetched-{secrets.token_hex(8)}"
+            path = folder / f"fetched-{os.urandom(8).hex()}"
             if not sharing.cache.fetch(output.digest, output.size, path):
                 return None
             store.publish(path, digest=output.digest)
     result = Result({name: output.digest for name, output in found.outputs.items()})
     size = sum(output.size for output in found.outputs.values())
-    return Record(miss.document.text, result, found.seconds, size, miss.explanations)
+    return Record.of(miss.document.text, result, found.seconds, size, miss.explanations)
 
 
 def offer_result(sharing: Sharing, record: Record, store: Store) -> None:

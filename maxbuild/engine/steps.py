@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from maxbuild.engine.task import Job, Step
+from maxbuild.errors import TaskFailed
 
 _PROGRESS_INTERVAL = 0.1
 
@@ -41,3 +42,8 @@ class SteadyProgress:
         if now >= self._next or done == total:
             self._next = now + _PROGRESS_INTERVAL
             self._report(done, total)
+
+
+def failure(name: str, cause: str) -> TaskFailed:
+    """Return the error for a task that ended without saying what is wrong in our own words."""
+    return TaskFailed(f"task `{name}` failed", causes=[cause])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from maxbuild.engine.canonical import JSON
 from maxbuild.engine.digest import Digest
@@ -18,15 +18,13 @@ Progress: TypeAlias = Callable[[int, int | None], None]
 """What a step calls as it goes: units done, and units in all where that is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFile:
+class SourceFile(NamedTuple):
     """An input that lies outside the store; it is read where it is and its bytes are never copied."""
 
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class OutputOf:
+class OutputOf(NamedTuple):
     """An input that another task leaves: the name of the task, and of one output (or one member of a family)."""
 
     task: str
@@ -102,8 +100,7 @@ class Renewal(IntEnum):
     """It has to be computed again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """A kind of task: `run` ("package.module:function") is imported only when a task of the kind is carried out.
 
     `isolated` gives every task a fresh process, whose memory is returned and whose changes to a library meet nobody;

@@ -39,7 +39,7 @@ def put(store: Store, kind: str, name: str, *contents: bytes, written: float = N
     with Store(store.root) as builder:
         digests = {f"out{number}": builder.publish_bytes(content) for number, content in enumerate(contents)}
         document = Document(kind, {"name": name}, {}, {}, tuple(sorted(digests)))
-        record = builder.record_result(Record(document.text, Result(digests), 1.0, 1, ()))
+        record = builder.record_result(Record.of(document.text, Result(digests), 1.0, 1))
         date(builder, record.key, written)
     return record.key
 

@@ -21,10 +21,10 @@ from conftest import ToyPlan, World, states, toy
 from toys import KINDS
 
 from maxbuild.engine import OutputOf, Report, SourceFile, State, Store, Task, execute
+from maxbuild.engine.cancelled import Cancelled
 from maxbuild.engine.collect import collect
 from maxbuild.engine.events import TaskWaits
 from maxbuild.engine.holder import Holder, HolderState, read_holder
-from maxbuild.engine.isolation import Cancelled
 from maxbuild.engine.locks import Gate, try_lock, wait_lock
 from maxbuild.errors import StoreError
 

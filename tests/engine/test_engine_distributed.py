@@ -18,11 +18,11 @@ from remote.servers import Server, free_port, serving
 from toys import LEDGER
 
 from maxbuild.engine import hash_bytes
+from maxbuild.engine.children import Children
 from maxbuild.engine.distributed import carry_out_order, open_executor, worker
 from maxbuild.engine.distributed.address import PATIENCE
 from maxbuild.engine.distributed.wire import Answer, Errand
 from maxbuild.engine.executor import Executor
-from maxbuild.engine.isolation import Children
 from maxbuild.engine.remote import RemoteCacheWarning, open_remote
 from maxbuild.engine.sharing import Sharing
 from maxbuild.errors import MaxbuildError, StoreError, TaskFailed, UsageError
@@ -113,11 +113,8 @@ def test_what_must_not_travel_stays(kind: str, sharing: Sharing, tmp_path: Path)
     job = order(tmp_path, "far_concat", text="x")
     object.__setattr__(job.job, "local", {"mirror": "https://token@example.com"} if kind == "far_concat" else {})
     if kind == "concat":
-        object.__setattr__(job.kind, "toolchain", None)
-    try:
-        assert opened.run(job, Children())["out"].read_text() == "x()"
-    finally:
-        object.__setattr__(job.kind, "toolchain", "toys:toolchain_of")
+        job = job._replace(kind=job.kind._replace(toolchain=None))
+    assert opened.run(job, Children())["out"].read_text() == "x()"
     opened.close()
 
 
@@ -305,7 +302,7 @@ def test_an_errand_of_a_build_that_died_is_ended(workers: Cluster, sharing: Shar
         from pathlib import Path
         from clusters import order
         from maxbuild.engine.distributed import open_executor
-        from maxbuild.engine.isolation import Children
+        from maxbuild.engine.children import Children
         from maxbuild.engine.remote import open_remote
         from maxbuild.engine.sharing import Sharing
         cache = open_remote("file://{tmp_path}/remote", instance="main", write=True, environ={{}})

@@ -14,9 +14,9 @@ from toys import KINDS, LEDGER, toolchain_of
 
 from maxbuild.engine import OutputOf, SourceFile, State, Store, Task
 from maxbuild.engine.cancelled import Cancelled
+from maxbuild.engine.children import Children
 from maxbuild.engine.distributed import open_executor
 from maxbuild.engine.executor import Executor, LocalExecutor
-from maxbuild.engine.isolation import Children
 from maxbuild.errors import TaskFailed, WeightsError
 
 

@@ -449,7 +449,7 @@ def test_tasks_that_did_nothing_are_written_in_one_append(store: Store, monkeypa
 
 def test_one_task_is_told_once(world: World) -> None:
     """A task whose end is announced again, because its consumers looked once more, keeps its one line."""
-    task = replace(many(1).tasks[0], state=State.BUILT)
+    task = many(1).tasks[0]._replace(state=State.BUILT)
     report = Report([task], {}, TaskGraph(), ())
     with Journal.begin(world.store, "world", []) as journal:
         for _ in range(3):
@@ -461,10 +461,10 @@ def test_one_task_is_told_once(world: World) -> None:
 def test_the_latest_state_of_a_task_holds(world: World) -> None:
     """A task that was done, and ran again because its result was lost, is told as it ended."""
     cached = many(1).tasks[0]
-    built = replace(cached, state=State.BUILT)
+    built = cached._replace(state=State.BUILT)
     with Journal.begin(world.store, "world", []) as journal:
         journal(TaskFinished(built))
-        journal(TaskFinished(replace(built, state=State.FAILED)))
+        journal(TaskFinished(built._replace(state=State.FAILED)))
         journal.end(Report([cached], {}, TaskGraph(), ()))
     assert [task.state for task in newest(world).tasks.values()] == [State.CACHED]
 

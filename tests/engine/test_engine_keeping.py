@@ -130,7 +130,7 @@ def test_content_that_is_published_stays_until_its_result_names_it(store: Store)
         digest = builder.publish_bytes(b"shared")
         assert taken(collect(store, max_size=0)) == [key]
         document = Document("make", {"name": "second"}, {}, {}, ("out",))
-        second = builder.record_result(Record(document.text, Result({"out": digest}), 1.0, 1, ())).key
+        second = builder.record_result(Record.of(document.text, Result({"out": digest}), 1.0, 1)).key
         assert builder.find_result(second) is not None
     assert keys(store) == {second}
 

@@ -376,7 +376,7 @@ def _pick(choices: Sequence[Choice], count: int) -> Choice | None:
 class IsolatedMachine(EngineMachine):
     """The same, with a process for every task; the builds in fresh stores still run in threads."""
 
-    kinds: ClassVar[Mapping[str, Kind]] = {name: replace(kind, isolated=True) for name, kind in KINDS.items()}
+    kinds: ClassVar[Mapping[str, Kind]] = {name: kind._replace(isolated=True) for name, kind in KINDS.items()}
 
 
 TestEngineModel = EngineMachine.TestCase

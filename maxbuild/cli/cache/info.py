@@ -28,7 +28,7 @@ def info(*, json: Json = False) -> None:
     with open_store() as store:
         facts = _facts(store)
     if json:
-        statistics = asdict(facts.statistics)
+        statistics = facts.statistics._asdict()
         kinds = [asdict(share) for share in facts.kinds]
         rest = {
             "kinds": kinds,

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maxbuild.engine import disk
+from maxbuild.engine.children import Children
 from maxbuild.engine.digest import Digest
 from maxbuild.engine.distributed.wire import Answer, Errand
 from maxbuild.engine.executor import LocalExecutor, Order, keep_log, with_log
-from maxbuild.engine.isolation import Children
 from maxbuild.engine.remote import RemoteCache
 from maxbuild.errors import MaxbuildError, StoreError, TaskFailed
 

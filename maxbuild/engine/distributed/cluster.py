@@ -11,9 +11,9 @@ from typing import Any
 from distributed import Client, Future, KilledWorker
 
 from maxbuild.engine.cancelled import Cancelled
+from maxbuild.engine.children import Children
 from maxbuild.engine.distributed.wire import Answer, Errand
 from maxbuild.engine.distributed.worker import carry_out_order
-from maxbuild.engine.isolation import Children
 from maxbuild.errors import MaxbuildError, TaskFailed, printable
 
 _REACH = 10.0

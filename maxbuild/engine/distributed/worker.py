@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, cast
 
 from maxbuild.engine import disk
 from maxbuild.engine.cancelled import Cancelled
+from maxbuild.engine.children import Children
 from maxbuild.engine.digest import Digest, hash_file
 from maxbuild.engine.distributed.wire import Answer, Errand
-from maxbuild.engine.isolation import Children, run_isolated
+from maxbuild.engine.isolation import run_isolated
 from maxbuild.engine.remote import RemoteCache, RemoteOutput, open_remote
 from maxbuild.engine.steps import call_step, find_step
 from maxbuild.engine.task import Job

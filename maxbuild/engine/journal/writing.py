@@ -10,7 +10,6 @@ import fcntl
 import hashlib
 import json
 import os
-import secrets
 import time
 import warnings
 from collections import Counter
@@ -168,7 +167,7 @@ class Journal:
 
 def _run_id(now: float) -> str:
     """Return a name that sorts by time, and that no other run has."""
-    return f"{spell_time(now).replace('-', '').replace(':', '')}-{secrets.token_hex(4)}"
+    return f"{spell_time(now).replace('-', '').replace(':', '')}-{os.urandom(4).hex()}"
 
 
 def _open_locked(path: Path) -> int | None:

@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from maxbuild.engine.children import Children
 from maxbuild.engine.executor import LocalExecutor, Order
-from maxbuild.engine.isolation import Children, python_command
+from maxbuild.engine.isolation import python_command
 from maxbuild.engine.lint.access import Access, read_lines
 from maxbuild.engine.lint.allowances import Allowance, of_this_process
 from maxbuild.engine.lint.hook import watching
