@@ -34,6 +34,8 @@ COMMANDS = (
     Entry("graph", "maxbuild.cli.graph", "Draw the graph of tasks."),
     Entry("run", "maxbuild.cli.package", "Load a package and let its model answer a prompt."),
     Entry("verify", "maxbuild.cli.package", "Check that a package is whole and runs here."),
+    Entry("inspect", "maxbuild.cli.inspect", "Show what packages hold, and check that it fits their targets."),
+    Entry("targets", "maxbuild.cli.targets", "List what packages can be built for, and what this host can."),
     Entry("cache", "maxbuild.cli.cache", "Look after the store of results: how much, how old, how sound."),
     Entry("schema", "maxbuild.cli.schema", "Print the JSON Schema of manifests."),
 )

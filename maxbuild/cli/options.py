@@ -11,7 +11,10 @@ ManifestFile: TypeAlias = Annotated[Path, typer.Argument(metavar="MANIFEST", hel
 Targets: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        "--target", "-t", metavar="TARGET", help="Build for TARGET, not for the manifest's list; may be repeated."
+        "--target",
+        "-t",
+        metavar="TARGET",
+        help="Build for TARGET, not for the manifest's list; may be repeated. `maxbuild targets` lists them.",
     ),
 ]
 Overrides: TypeAlias = Annotated[

@@ -7,7 +7,6 @@ says whether this host can run it. Paths are relative and stay inside the packag
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 from collections.abc import Mapping
@@ -18,7 +17,9 @@ from typing import Any, Self
 
 from maxbuild.errors import PackageError
 from maxbuild.layout import HEADER
-from maxbuild.targets.spelling import Target, runs_on_host
+from maxbuild.runtime.torch_build import TorchBuild, installed_torch
+from maxbuild.targets.host import Host
+from maxbuild.targets.spelling import Target
 
 SCHEMA = "maxbuild.package.v1"
 
@@ -64,6 +65,12 @@ class PackageHeader:
     speculative: SpeculativeEntry | None
     built_with: Mapping[str, str]
     files: Mapping[str, FileEntry]
+
+    @property
+    def built_for(self) -> Target:
+        """Return the target, which may be one that nothing here knows."""
+        api, _, arch = self.target.partition(":")
+        return Target(api, arch)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, from which `from_json` makes an equal header."""
@@ -169,24 +176,39 @@ def read_header(folder: Path) -> PackageHeader:
     return PackageHeader.from_json(document)
 
 
-def check_host(header: PackageHeader) -> None:
-    """Raise PackageError unless this host can run what the package is built for."""
-    api, _, arch = header.target.partition(":")
-    if not runs_on_host(Target(api, arch)):
+def check_host(header: PackageHeader, host: Host | None = None, torch: TorchBuild | None = None) -> None:
+    """Raise PackageError unless this host and its torch (default: what is here) can run what the package is built for.
+
+    torch is not imported, and no more is asked of a GPU's driver than which GPUs there are.
+    """
+    target = header.built_for
+    host, torch = host or Host(), torch or installed_torch()
+    if not host.runs(target):
+        unfit = [] if torch is None or torch.serves(target.api) else [str(torch)]
         raise PackageError(
-            f"the package is built for `{header.target}`, which this host is not",
-            hint="build one with `--target cpu` here",
+            f"the package is built for `{header.target}`, which this host cannot run",
+            causes=[str(host.find(target.api)), *unfit],
+            hint="`maxbuild targets` lists what it can run; build for one of those with `--target`",
         )
+    _check_torch(header, torch)
+
+
+def _check_torch(header: PackageHeader, torch: TorchBuild | None) -> None:
     built = header.built_with.get("torch", "none")
-    try:
-        here = importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        raise PackageError("torch is not installed", hint=f"`pip install torch=={built.partition('+')[0]}`") from None
-    if _release(built) != _release(here):
+    release = built.partition("+")[0]
+    if torch is None:
+        raise PackageError("torch is not installed", hint=f"`pip install torch=={release}`")
+    if _release(built) != _release(torch.version):
         raise PackageError(
-            f"the package is built with torch {built}, this host has {here}",
+            f"the package is built with torch {built}, this host has {torch.version}",
             causes=["compiled regions call torch's C interface, which may change with its minor version"],
             hint="build the package with the torch that serves it",
+        )
+    if not torch.serves(header.built_for.api):
+        raise PackageError(
+            f"the package is built for `{header.target}`, which the torch of this host cannot use",
+            causes=[str(torch)],
+            hint=f"https://pytorch.org/get-started/locally has torch {release} for GPUs",
         )
 
 

@@ -1,27 +1,25 @@
-"""How a target is spelled, `api:arch` as in `cpu:x86-64-v3`, and what this host is called in that spelling.
+"""How a target is spelled: `api:arch`, as in `cpu:x86-64-v3`, `cuda:sm_90` and `hip:gfx942`.
 
-Invariant: a target never depends on the host it is built on, once it is spelled in full; only the bare `cpu` asks.
+Invariant: a target never depends on the host it is built on, once it is spelled in full; only a bare API asks `host`.
 """
 
 from __future__ import annotations
 
 import difflib
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from maxbuild.errors import UsageError
 
-# The levels of the x86-64 psABI (https://gitlab.com/x86-psABIs/x86-64-ABI, "Micro-Architecture Levels"), each with the
-# flags of /proc/cpuinfo that tell it from the one below. A host has a level only if it has all those below.
-_X86_64_LEVELS: Mapping[str, frozenset[str]] = {
-    "x86-64-v2": frozenset({"cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"}),
-    "x86-64-v3": frozenset({"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"}),
-    "x86-64-v4": frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}),
+ARCHITECTURES: Mapping[str, tuple[str, ...]] = {
+    # The levels of the x86-64 psABI (https://gitlab.com/x86-psABIs/x86-64-ABI, "Micro-Architecture Levels").
+    "cpu": ("x86-64-v2", "x86-64-v3", "x86-64-v4"),
+    # The real architectures of `nvcc --gpu-code`, one for each compute capability.
+    "cuda": ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"),
+    # The processors of LLVM's AMDGPU back end (https://llvm.org/docs/AMDGPUUsage.html#processors).
+    "hip": ("gfx90a", "gfx942", "gfx950", "gfx1100"),
 }
-
-_KNOWN_LATER = ("cuda", "hip")
+"""For each API what packages can be built for, oldest first."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,59 +39,37 @@ class Target:
         """Return the spelling as one part of a path."""
         return f"{self.api}-{self.arch}"
 
+    @property
+    def capability(self) -> tuple[int, int] | None:
+        """Return the compute capability of a CUDA target, (10, 0) for `sm_100`; None for others."""
+        if self.api != "cuda":
+            return None
+        major, minor = divmod(int(self.arch.removeprefix("sm_")), 10)
+        return major, minor
+
+
+def all_targets() -> tuple[Target, ...]:
+    """Return all targets that packages can be built for."""
+    return tuple(Target(api, arch) for api, archs in ARCHITECTURES.items() for arch in archs)
+
 
 def parse_target(text: str) -> Target:
-    """Return the target that `text` spells; bare `cpu` is this host's. Raise UsageError where it spells none."""
-    api, colon, arch = text.partition(":")
-    if api in _KNOWN_LATER:
-        raise UsageError(
-            f"target `{text}` is not supported yet", hint="supported targets: " + ", ".join(_all_spellings())
-        )
-    if text == "cpu":
-        return host_target()
-    if api == "cpu" and colon and arch in _X86_64_LEVELS:
+    """Return the target that `text` spells; a bare API is this host's. Raise UsageError where it spells none."""
+    if text in ARCHITECTURES:
+        from maxbuild.targets.host import host_target  # noqa: PLC0415 - a full spelling asks no host
+
+        return host_target(text)
+    api, _, arch = text.partition(":")
+    if arch in ARCHITECTURES.get(api, ()):
         return Target(api, arch)
-    nearest = difflib.get_close_matches(text, _all_spellings(), n=1)
-    hint = f"did you mean `{nearest[0]}`?" if nearest else "supported targets: " + ", ".join(_all_spellings())
-    raise UsageError(f"no target is called `{text}`", hint=hint)
+    raise UsageError(f"no target is called `{text}`", hint=_way_out(text))
 
 
-def host_target() -> Target:
-    """Return the CPU target that fits this host best; raise UsageError on a kind of CPU without a known baseline."""
-    levels = host_levels()
-    if not levels:
-        raise UsageError(
-            f"this host's CPU ({platform.machine()}) has no baseline that packages can be built for",
-            hint="supported targets: " + ", ".join(_all_spellings()),
-        )
-    return Target("cpu", levels[-1])
-
-
-def host_levels(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
-    """Return the x86-64 levels that this host's CPU has, lowest first."""
-    if platform.machine() not in {"x86_64", "AMD64"}:
-        return ()
-    flags = _cpu_flags(cpuinfo)
-    levels: list[str] = []
-    for level, needed in _X86_64_LEVELS.items():
-        if not needed <= flags:
-            break
-        levels.append(level)
-    return tuple(levels)
-
-
-def runs_on_host(target: Target) -> bool:
-    """Tell whether this host can run what is built for `target`."""
-    return target.api == "cpu" and target.arch in host_levels()
-
-
-def _cpu_flags(cpuinfo: Path) -> frozenset[str]:
-    try:
-        lines = cpuinfo.read_text().splitlines()
-    except OSError:
-        return frozenset()
-    return next((frozenset(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), frozenset())
-
-
-def _all_spellings() -> tuple[str, ...]:
-    return ("cpu", *(f"cpu:{level}" for level in _X86_64_LEVELS))
+def _way_out(text: str) -> str:
+    """Return the nearest spelling; of a known API all its architectures, for the nearest one may be another GPU."""
+    known = [target.spelling for target in all_targets()]
+    fitting = [spelling for spelling in known if spelling.startswith(f"{text.partition(':')[0]}:")]
+    nearest = [] if fitting else difflib.get_close_matches(text, [*ARCHITECTURES, *known], n=1)
+    if nearest:
+        return f"did you mean `{nearest[0]}`?"
+    return "supported targets: " + ", ".join(fitting or [*ARCHITECTURES, *known])

@@ -77,8 +77,8 @@ def test_a_truncated_weight_file(empty_space: Space) -> None:
     ("arguments", "says"),
     [
         (("warm", "nowhere.yaml"), "nowhere.yaml"),
-        (("warm", "one.yaml", "--target", "cuda:sm_90"), "cuda:sm_90"),
-        (("warm", "one.yaml", "--target", "cpu:x86-64-v9"), "did you mean"),
+        (("warm", "one.yaml", "--target", "cuda:sm_75"), "no target is called `cuda:sm_75`"),
+        (("warm", "one.yaml", "--target", "cpu:x86-64-v9"), "supported targets: cpu:x86-64-v2"),
         (("warm", "one.yaml", "--override", "other.max_length=4"), "other"),
         (("warm", "one.yaml", "--override", "main.max_lenght=4"), "did you mean `max_length`"),
     ],

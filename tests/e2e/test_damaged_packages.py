@@ -76,7 +76,7 @@ def test_damage_to_any_file_is_named(copy: Path, kind: str, damage: Callable[[Pa
     ("change", "says"),
     [
         (lambda d: d.update(schema="maxbuild.package.v0"), "schema"),
-        (lambda d: d.update(target="cuda:sm_90"), "cuda:sm_90"),
+        (lambda d: d.update(target="cuda:sm_91"), "cuda:sm_91"),
         (lambda d: d["built_with"].update(torch="2.4.0"), "2.4.0"),
         (lambda d: d["files"].update({"../outside": {"sha256": "0" * 64, "size": 1}}), "leads out"),
         (lambda d: d["files"].update({"/etc/passwd": {"sha256": "0" * 64, "size": 1}}), "leads out"),

@@ -12,7 +12,7 @@ from maxbuild.models.architecture import build_model
 from maxbuild.models.outline import outline
 from maxbuild.runtime.model import Region
 from maxbuild.targets.cpu import compile_region
-from maxbuild.targets.spelling import host_target
+from maxbuild.targets.spelling import parse_target
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ def test_compiled_model_equals_eager(family: str, tmp_path: Path) -> None:
     for name, graph in outlined.regions.items():
         scratch = tmp_path / name
         scratch.mkdir()
-        compile_region(graph, host_target(), tmp_path / f"{name}.pt2", scratch)
+        compile_region(graph, parse_target("cpu"), tmp_path / f"{name}.pt2", scratch)
         regions[name] = Region(tmp_path / f"{name}.pt2")
     model = bind(outlined, eager, regions)
     assert worst_error(model, eager, [20]) < 1e-4

@@ -1,43 +1,52 @@
-"""Targets: how they are spelled, and what the host is called."""
+"""Targets: how they are spelled."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
 from maxbuild.errors import UsageError
-from maxbuild.targets.spelling import Target, host_levels, host_target, parse_target, runs_on_host
+from maxbuild.targets.spelling import Target, all_targets, parse_target
 
 
 def test_a_full_spelling_is_its_own_target() -> None:
     """Parsing and spelling are inverse."""
     assert parse_target("cpu:x86-64-v3") == Target("cpu", "x86-64-v3")
-    assert parse_target("cpu:x86-64-v3").spelling == "cpu:x86-64-v3"
-    assert parse_target("cpu:x86-64-v3").folder == "cpu-x86-64-v3"
+    assert [parse_target(target.spelling) for target in all_targets()] == list(all_targets())
 
 
-def test_bare_cpu_is_this_hosts() -> None:
-    """The bare spelling stands for the host's best level, which runs here."""
-    assert parse_target("cpu") == host_target()
-    assert runs_on_host(host_target())
+def test_a_targets_folder_is_one_part_of_a_path() -> None:
+    """The folder's name is the spelling without what some file systems refuse."""
+    assert parse_target("cuda:sm_90").folder == "cuda-sm_90"
 
 
-@pytest.mark.parametrize("text", ["cuda", "cuda:sm_90", "hip:gfx942", "cpu:", "cpu:avx2", "CPU", "", "cpu:x86-64-v33"])
-def test_anything_else_is_refused_with_a_hint(text: str) -> None:
-    """What is not supported yet and what is misspelled both get a way out."""
+@pytest.mark.parametrize(
+    ("text", "nearest"),
+    [("rocm:gfx942", "hip:gfx942"), ("cud:sm_90", "cuda:sm_90"), ("hipp", "hip"), ("sm_90", "cuda:sm_90")],
+)
+def test_a_misspelled_api_gets_the_nearest_target(text: str, nearest: str) -> None:
+    """What is nearly right gets what it nearly is."""
     with pytest.raises(UsageError) as caught:
         parse_target(text)
-    assert caught.value.hint
+    assert caught.value.hint == f"did you mean `{nearest}`?"
 
 
-def test_levels_are_read_from_the_flags_of_the_cpu(tmp_path: Path) -> None:
-    """A level counts only with all flags of those below."""
-    v2 = "cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3"
-    v4 = "avx512f avx512bw avx512cd avx512dq avx512vl"
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(f"processor: 0\nflags\t\t: fpu {v2} {v4}\n")
-    assert host_levels(cpuinfo) == ("x86-64-v2",)
-    cpuinfo.write_text(f"flags: {v2} avx avx2 bmi1 bmi2 f16c fma abm movbe xsave {v4}\n")
-    assert host_levels(cpuinfo) == ("x86-64-v2", "x86-64-v3", "x86-64-v4")
-    assert host_levels(tmp_path / "nowhere") == ()
+@pytest.mark.parametrize(
+    "text", ["cuda:sm_75", "cuda:90", "cuda:sm_90a", "cuda:", "hip:gfx943", "hip:sm_90", "cpu:avx2"]
+)
+def test_an_unknown_architecture_gets_those_of_its_api(text: str) -> None:
+    """The nearest spelling may be another GPU: all that can be built for are named, and those of other APIs are not."""
+    with pytest.raises(UsageError) as caught:
+        parse_target(text)
+    api = text.partition(":")[0]
+    named = [target.spelling for target in all_targets() if target.spelling in str(caught.value.hint)]
+    assert named == [target.spelling for target in all_targets() if target.api == api]
+
+
+@pytest.mark.parametrize("text", ["", "CPU", "toaster:9000"])
+def test_anything_else_gets_the_whole_list(text: str) -> None:
+    """A text that is like no target is answered with all of them, bare APIs too."""
+    with pytest.raises(UsageError) as caught:
+        parse_target(text)
+    hint = str(caught.value.hint)
+    assert hint.startswith("supported targets: cpu, cuda, hip, cpu:x86-64-v2")
+    assert all(target.spelling in hint for target in all_targets())
