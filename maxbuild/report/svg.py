@@ -12,10 +12,10 @@ from html import escape
 from maxbuild.engine import State
 from maxbuild.report.inks import ink_of
 from maxbuild.report.layout import Heights, Item, Layout, generations, lay_out
+from maxbuild.report.lettering import FONT, PAPER, QUIET, fitting, text, width_of
 from maxbuild.report.picture import Box, Picture
 from maxbuild.report.table import cut
 
-_FONT = "Inter, 'Segoe UI', 'Helvetica Neue', Helvetica, Arial, 'DejaVu Sans', sans-serif"
 _TITLE, _DETAIL = 13.0, 10.5
 _BOX_HEIGHT = 46.0
 _GAP = 14.0
@@ -26,8 +26,6 @@ _FOOT = 64.0
 _LEAST_WIDTH, _MOST_WIDTH = 150.0, 330.0
 _LONGEST_TITLE, _LONGEST_DETAIL = 44, 56
 
-
-_PAPER, _TEXT, _QUIET = "#fcfcfd", "#1d2530", "#66707d"
 
 _MARKS: Mapping[State, tuple[str, str]] = {
     State.CACHED: ("#3d9a3a", "M-3.2 .2 L-1 2.5 L3.3 -2.2"),
@@ -62,9 +60,9 @@ def svg(picture: Picture) -> str:
         _opening(sheet),
         f"<title>{escape(picture.title)}: {escape(picture.summary)}</title>",
         _definitions(picture),
-        f'<rect width="100%" height="100%" fill="{_PAPER}"/>',
-        _text(_MARGIN, 44, 21, picture.title, weight=650),
-        _text(_MARGIN, 66, 12.5, picture.summary, colour=_QUIET),
+        f'<rect width="100%" height="100%" fill="{PAPER}"/>',
+        text(_MARGIN, 44, 21, picture.title, weight=650),
+        text(_MARGIN, 66, 12.5, picture.summary, colour=QUIET),
         *(_heading(column, index, picture, sheet) for index, column in enumerate(layout.columns)),
         *(_arrow(route, picture, columns, sheet) for route in layout.routes.values()),
         *(_box(picture.boxes[name], columns[name], sheet) for column in layout.columns for name in column),
@@ -78,7 +76,7 @@ def _opening(sheet: Sheet) -> str:
     width, height = f"{sheet.width:.0f}", f"{sheet.height:.0f}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-        f'font-family="{_FONT}" role="img">'
+        f'font-family="{FONT}" role="img">'
     )
 
 
@@ -103,21 +101,13 @@ def _sheet(picture: Picture, layout: Layout, columns: Mapping[str, int]) -> Shee
         crossing = sum(columns[a] <= index < columns[b] for a, b in picture.arrows)
         at += width + min(150.0, 62.0 + 2.5 * crossing)
     right = (lefts[-1] + widths[-1] if widths else _MARGIN) + _MARGIN
-    width = max(right, _MARGIN * 2 + 420, _MARGIN * 2 + _width_of(picture.summary, 12.5))
+    width = max(right, _MARGIN * 2 + 420, _MARGIN * 2 + width_of(picture.summary, 12.5))
     return Sheet(layout, lefts, widths, width, _HEAD + layout.height + _FOOT)
 
 
 def _box_width(box: Box) -> float:
-    title = _width_of(cut(box.title, _LONGEST_TITLE, middle=True), _TITLE) * 1.05
-    return 46 + max(title, _width_of(cut(box.detail, _LONGEST_DETAIL), _DETAIL))
-
-
-def _width_of(text: str, font_size: float) -> float:
-    """Return about how wide `text` is in a common sans-serif, on the generous side: no font is asked."""
-    return font_size * sum(
-        0.32 if c in "iljtfI.,:;'|!()[]/ ·" else 0.88 if c in "mwMW@%→×…" else 0.68 if c.isupper() else 0.565
-        for c in text
-    )
+    title = width_of(cut(box.title, _LONGEST_TITLE, middle=True), _TITLE) * 1.05
+    return 46 + max(title, width_of(cut(box.detail, _LONGEST_DETAIL), _DETAIL))
 
 
 def _definitions(picture: Picture) -> str:
@@ -141,8 +131,8 @@ def _heading(column: Sequence[str], index: int, picture: Picture, sheet: Sheet) 
     for kind in kinds:
         count = sum(picture.boxes[name].kind == kind and picture.boxes[name].task is not None for name in column)
         label = f"{kind} {count}" if count else kind
-        texts.append(_text(at, _HEAD - 12, 11.5, label, colour=ink_of(kind).edge, weight=600))
-        at += _width_of(label, 11.5) + 16
+        texts.append(text(at, _HEAD - 12, 11.5, label, colour=ink_of(kind).edge, weight=600))
+        at += width_of(label, 11.5) + 16
     return "".join(texts)
 
 
@@ -172,7 +162,7 @@ def _arrow(route: Sequence[Item], picture: Picture, columns: Mapping[str, int], 
 def _box(box: Box, column: int, sheet: Sheet) -> str:
     left, width, middle = sheet.lefts[column], sheet.widths[column], sheet.middle(box.name)
     top, ink = middle - _BOX_HEIGHT / 2, ink_of(box.kind)
-    fill, dashes = (ink.fill, "") if box.certain else (_PAPER, ' stroke-dasharray="5 4"')
+    fill, dashes = (ink.fill, "") if box.certain else (PAPER, ' stroke-dasharray="5 4"')
     stripe = (
         f'<path d="M{left + 5:.1f} {top:.1f} h-.5 a4.5 4.5 0 0 0 -4.5 4.5 v{_BOX_HEIGHT - 9:.1f} '
         f'a4.5 4.5 0 0 0 4.5 4.5 h.5 Z" fill="{ink.edge}"/>'
@@ -185,19 +175,11 @@ def _box(box: Box, column: int, sheet: Sheet) -> str:
         f'<rect x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{_BOX_HEIGHT:.0f}" rx="7" fill="{fill}" '
         f'stroke="{ink.edge}" stroke-width="1.2" stroke-opacity="{".75" if box.certain else ".6"}"{dashes}/>'
         + stripe
-        + _text(left + 16, middle - 4, _TITLE, _fitting(box.title, room / 1.05, _TITLE, middle=True), weight=600)
-        + _text(left + 16, middle + 13, _DETAIL, _fitting(box.detail, room, _DETAIL), colour=_QUIET)
+        + text(left + 16, middle - 4, _TITLE, fitting(box.title, room / 1.05, _TITLE, middle=True), weight=600)
+        + text(left + 16, middle + 13, _DETAIL, fitting(box.detail, room, _DETAIL), colour=QUIET)
         + (_mark(box.state, left + width - 16, top + 15) if box.state else "")
         + "</g>"
     )
-
-
-def _fitting(text: str, room: float, font_size: float, *, middle: bool = False) -> str:
-    """Return `text`, cut until it is no wider than `room`."""
-    length = len(text)
-    while length > 4 and _width_of(cut(text, length, middle=middle), font_size) > room + 0.5:
-        length -= 1
-    return cut(text, length, middle=middle)
 
 
 def _mark(state: State, x: float, y: float) -> str:
@@ -217,19 +199,12 @@ def _legend(picture: Picture, sheet: Sheet) -> str:
     entries: Iterable[tuple[State, str]] = [*_LEGEND, (State.FAILED, "cannot be built")]
     for state, words in entries:
         if state in states:
-            parts += [_mark(state, x + 7, y), _text(x + 20, y + 4, 11.5, words, colour=_QUIET)]
-            x += 20 + _width_of(words, 11.5) + 22
+            parts += [_mark(state, x + 7, y), text(x + 20, y + 4, 11.5, words, colour=QUIET)]
+            x += 20 + width_of(words, 11.5) + 22
     if None in states:
         parts.append(
-            f'<rect x="{x:.1f}" y="{y - 7:.1f}" width="22" height="14" rx="4" fill="none" stroke="{_QUIET}" '
+            f'<rect x="{x:.1f}" y="{y - 7:.1f}" width="22" height="14" rx="4" fill="none" stroke="{QUIET}" '
             'stroke-dasharray="4 3"/>'
         )
-        parts.append(_text(x + 29, y + 4, 11.5, "not known yet", colour=_QUIET))
+        parts.append(text(x + 29, y + 4, 11.5, "not known yet", colour=QUIET))
     return "".join(parts)
-
-
-def _text(x: float, y: float, font_size: float, text: str, *, colour: str = _TEXT, weight: int = 400) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{font_size:g}" font-weight="{weight}" fill="{colour}">'
-        f"{escape(text)}</text>"
-    )
