@@ -49,7 +49,7 @@ def packages_to_place(plan: ManifestPlan, report: Report, store: Store, output: 
     to_place = []
     for target, task in plan.package_tasks().items():
         folder = output / plan.manifest.name / parse_target(target).folder
-        content, blobs = _parts(report.results[task].outputs["package"], store)
+        content, blobs = parts_of(report.results[task].outputs["package"], store)
         if not _is_placed(folder, content, blobs, store):
             to_place.append(folder)
     return to_place
@@ -61,7 +61,7 @@ def _made_of(package: str, report: Report) -> list[TaskKey]:
     return [task.key for task in report.tasks if task.name in names and task.key is not None]
 
 
-def _parts(digest: Digest, store: Store) -> tuple[bytes, Mapping[str, tuple[Digest, Path]]]:
+def parts_of(digest: Digest, store: Store) -> tuple[bytes, Mapping[str, tuple[Digest, Path]]]:
     """Return the header of a package, and for each of its files the digest and where that content lies."""
     content = _blob(store, digest).read_bytes()
     # The header is our own `package` task's, and its digest was checked: no need for all that reads a stranger's.
@@ -70,7 +70,7 @@ def _parts(digest: Digest, store: Store) -> tuple[bytes, Mapping[str, tuple[Dige
 
 
 def _place(digest: Digest, store: Store, folder: Path) -> None:
-    content, blobs = _parts(digest, store)
+    content, blobs = parts_of(digest, store)
     try:
         disk.make_directory(folder.parent, disk.PUBLIC_DIRECTORY)
         with _alone_in(folder.parent):

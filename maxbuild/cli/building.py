@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,8 +25,10 @@ from maxbuild.report.terminal import Terminal
 from maxbuild.targets.toolchain import library_versions
 
 if TYPE_CHECKING:
+    from maxbuild.cli.reproducible import Verification
     from maxbuild.engine.executor import Executor
     from maxbuild.engine.lint import LintReport
+    from maxbuild.engine.remote import RemoteStatistics
     from maxbuild.engine.sharing import Sharing
 
 
@@ -98,9 +100,40 @@ def spoken_command() -> list[str]:
     return ["maxbuild", *spoken]
 
 
-def conclude(built: Built, packages: Sequence[Path], wishes: Wishes, talk: Terminal, seconds: float) -> None:
-    """Tell what a build came to, and exit with its code where that is not 0."""
-    report, sharing = built.report, wishes.sharing
+def conclude(
+    built: Built,
+    packages: Sequence[Path],
+    wishes: Wishes,
+    talk: Terminal,
+    seconds: float,
+    verify: Callable[[], Verification] | None = None,
+) -> None:
+    """Tell what a build came to, and exit with its code where that is not 0.
+
+    verify: builds a complete build's packages a second time, once the first is told.
+    """
+    report = built.report
+    errors = _tell(built, wishes, talk, seconds)
+    verification = verify() if verify is not None and report.complete else None
+    if verification is not None:
+        _tell_verification(verification, talk)
+    if wishes.json:
+        content = report_content(wishes.scope, report, seconds, packages)
+        linted = {} if wishes.lint is None else {"lint": lint_content(wishes.lint)}
+        verified = {} if verification is None else {"reproducible": verification.content()}
+        remote = remote_content(_passed(wishes))
+        typer.echo(document("warm", {**content, "run": built.run, "remote": remote, **linted, **verified}))
+    else:
+        for path in packages:
+            typer.echo(path)
+    _leave(report, errors, wishes, talk)
+    if verification is not None and verification.errors:
+        raise typer.Exit(1)
+
+
+def _tell(built: Built, wishes: Wishes, talk: Terminal, seconds: float) -> Sequence[MaxbuildError]:
+    """Tell on stderr what a build came to, and return the errors of its tasks."""
+    report = built.report
     quiet = report.complete and len(report.in_state(State.CACHED)) == len(report.tasks)
     if not quiet or wishes.verbose:
         if not quiet and not talk.live:
@@ -108,26 +141,34 @@ def conclude(built: Built, packages: Sequence[Path], wishes: Wishes, talk: Termi
         talk.write(tasks_table(report, talk, afterwards=True))
         talk.write()
     errors = failures(report)
-    for error in errors:
-        talk.write(error_text(error, talk))
-        talk.write()
+    _tell_errors(errors, talk)
     closing = closing_line(wishes.scope, report, seconds, afterwards=True)
     talk.write(nothing_to_do(report, seconds) if quiet else closing)
-    remote = sharing.cache.statistics() if sharing is not None else None
+    remote = _passed(wishes)
     if remote is not None and (not quiet or wishes.verbose):
         talk.write(remote_line(remote))
     if wishes.lint is not None:
         talk.write(lint_text(wishes.lint, talk, verbose=wishes.verbose))
     if built.run is not None and (hint := log_hint(report, built.run, talk)):
         talk.write(hint)
-    if wishes.json:
-        content = report_content(wishes.scope, report, seconds, packages)
-        linted = {} if wishes.lint is None else {"lint": lint_content(wishes.lint)}
-        typer.echo(document("warm", {**content, "run": built.run, "remote": remote_content(remote), **linted}))
-    else:
-        for path in packages:
-            typer.echo(path)
-    _leave(report, errors, wishes, talk)
+    return errors
+
+
+def _tell_verification(verification: Verification, talk: Terminal) -> None:
+    if not talk.live:
+        talk.write()
+    _tell_errors(verification.errors, talk)
+    talk.write(verification.text())
+
+
+def _tell_errors(errors: Sequence[MaxbuildError], talk: Terminal) -> None:
+    for error in errors:
+        talk.write(error_text(error, talk))
+        talk.write()
+
+
+def _passed(wishes: Wishes) -> RemoteStatistics | None:
+    return wishes.sharing.cache.statistics() if wishes.sharing is not None else None
 
 
 def _leave(report: Report, errors: Sequence[MaxbuildError], wishes: Wishes, talk: Terminal) -> None:

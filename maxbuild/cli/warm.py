@@ -6,8 +6,9 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,10 +19,14 @@ from maxbuild.cli.options import Json, ManifestFile, Overrides, PackageFolder, T
 from maxbuild.cli.plan import show_plan
 from maxbuild.cli.project import Project, open_project
 from maxbuild.cli.tasknames import find_task
+from maxbuild.engine import Report
 from maxbuild.errors import UsageError
 from maxbuild.packages import place_packages
 from maxbuild.plan import KINDS
-from maxbuild.report.terminal import terminal_of
+from maxbuild.report.terminal import Terminal, terminal_of
+
+if TYPE_CHECKING:
+    from maxbuild.cli.reproducible import Verification
 
 _MOST_DEFAULT_JOBS = 8
 
@@ -88,6 +93,12 @@ def warm(
     lint: Annotated[
         bool, typer.Option("--lint", help="Watch what runs; exit with 1 where it touches files it does not declare.")
     ] = False,
+    verify_reproducible: Annotated[
+        bool,
+        typer.Option(
+            "--verify-reproducible", help="Build again from nothing; exit with 1 where a byte of a package is another."
+        ),
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all tasks also when nothing ran.")] = False,
     json: Json = False,
 ) -> None:
@@ -98,6 +109,8 @@ def warm(
     begin = time.monotonic()
     _refuse_contradictions({"--check": check, "--frozen": frozen, "--dry-run": dry_run, "--rerun": bool(rerun)})
     _refuse_contradictions({"--lint": lint, "--executor": bool(executor)})
+    for option, given in {"--check": check, "--frozen": frozen, "--dry-run": dry_run, "--lint": lint}.items():
+        _refuse_contradictions({option: given, "--verify-reproducible": verify_reproducible})
     room = parse_memory(memory) if memory is not None else _default_memory(executor)
     idle = check or dry_run
     if idle:  # nobody is asked, so nothing is opened
@@ -128,7 +141,7 @@ def warm(
                 executor=elsewhere if linting is None else linting.executor,
                 lint=None if linting is None else linting.reports,
             )
-            _build(project, wishes, output, begin)
+            _build(project, wishes, output, begin, again=verify_reproducible)
 
 
 def _refuse_contradictions(given: dict[str, bool]) -> None:
@@ -161,10 +174,19 @@ def _tasks_to_rerun(queries: Sequence[str], project: Project) -> Sequence[str]:
     return names
 
 
-def _build(project: Project, wishes: Wishes, output: Path, begin: float) -> None:
+def _build(project: Project, wishes: Wishes, output: Path, begin: float, *, again: bool) -> None:
     talk = terminal_of(sys.stderr, os.environ)
     built = build(project.plan, project.store, KINDS, wishes, talk)
     packages: Sequence[Path] = ()
     if not built.report.interrupted and (built.report.complete or wishes.keep_going):
         packages = place_packages(project.plan, built.report, project.store, output)
-    conclude(built, packages, wishes, talk, time.monotonic() - begin)
+    seconds = time.monotonic() - begin
+    verify = partial(_verify, project, built.report, wishes, talk) if again else None
+    conclude(built, packages, wishes, talk, seconds, verify)
+
+
+def _verify(project: Project, first: Report, wishes: Wishes, talk: Terminal) -> Verification:
+    # Imported here: hardly any build is done twice.
+    from maxbuild.cli.reproducible import verify_reproducible  # noqa: PLC0415
+
+    return verify_reproducible(project.plan, first, project.store, KINDS, wishes, talk)
