@@ -10,8 +10,8 @@ setup:
 
 # Lint, format and types.
 check:
-    ruff check maxbuild tests examples bench
-    ruff format --check maxbuild tests examples bench
+    ruff check maxbuild kernels tests examples bench
+    ruff format --check maxbuild kernels tests examples bench
     mypy
 
 # All tests, on all cores; arguments go to pytest.
@@ -33,16 +33,24 @@ fuzz hours="1":
 
 # Format and fix what can be fixed.
 fix:
-    ruff check --fix maxbuild tests examples bench
-    ruff format maxbuild tests examples bench
+    ruff check --fix maxbuild kernels tests examples bench
+    ruff format maxbuild kernels tests examples bench
 
 # Build the demo.
 warm *arguments:
     maxbuild warm manifests/demo.yaml {{arguments}}
 
-# Run one bench: null, engine, depth, decode, startup.
+# Run one bench: null, engine, depth, decode, startup, gpu.
 bench name *arguments:
     python -m bench.{{name}} {{arguments}}
+
+# Fetch what a machine with a GPU, torch and transformers lacks, as wheels to carry there; python: the version there.
+gpu-wheels folder="dist/gpu-wheels" python="3.12":
+    python -m bench.gpu_wheels {{folder}} --python {{python}}
+
+# Check packages on this machine's NVIDIA GPU, with the wheels that `gpu-wheels` fetched; `--dry-run` needs no GPU.
+gpu-check folder="dist/gpu-wheels" *arguments:
+    python3 -m bench.gpu_check {{folder}} {{arguments}}
 
 # Train the demo models again (minutes on a CPU).
 train-demo *arguments:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.fixtures import DEMO_MODEL, Shape, Subject, demo_subject, random_subject
@@ -33,6 +34,24 @@ from bench.sides import Round
 
 _PROMPT = "one two three four"
 _BASE = "transformers, eager"
+
+
+COLUMNS = ("side", "tokens/s", "least to largest", f"÷ {_BASE.partition(', ')[2]}", "first token ms", "accepted")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How sides are measured: where they run, and how often how many tokens are decoded."""
+
+    device: str
+    threads: int
+    repetitions: int
+    tokens: int
+
+    def __str__(self) -> str:
+        """Return what tells it from others of a run."""
+        threads = f"{self.threads} thread" + ("s" if self.threads > 1 else "")
+        return threads if self.device == "cpu" else self.device
 
 
 class _Worker:
@@ -59,12 +78,11 @@ class _Worker:
 
 
 @contextmanager
-def _worker(name: str, side: str, folder: Path, threads: int, caches: Path) -> Iterator[_Worker]:
+def _worker(name: str, side: str, folder: Path, setting: Setting, caches: Path) -> Iterator[_Worker]:
     """Lend a worker for `side`, one of those that bench.sides knows, over the model or package in `folder`."""
-    command: Command = [sys.executable, "-m", "bench.sides", "decode", side, folder]
-    environment = child_environment(
-        OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads), TORCHINDUCTOR_CACHE_DIR=caches
-    )
+    command: Command = [sys.executable, "-m", "bench.sides", "decode", side, setting.device, folder]
+    threads = str(setting.threads)
+    environment = child_environment(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads, TORCHINDUCTOR_CACHE_DIR=caches)
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -76,9 +94,8 @@ def _measure(options: argparse.Namespace, folder: Path) -> Figures:
     subjects = [demo_subject(folder, store)]
     if options.layers:
         subjects.append(random_subject(Shape(options.layers, options.hidden), folder, store))
-    tables = [
-        _table(subject, threads, options, folder / "caches") for subject in subjects for threads in options.threads
-    ]
+    settings = [Setting("cpu", threads, options.repetitions, options.tokens) for threads in options.threads]
+    tables = [decode_table(subject, setting, folder / "caches") for subject in subjects for setting in settings]
     return Figures(
         tuple(tables),
         notes=(
@@ -89,26 +106,31 @@ def _measure(options: argparse.Namespace, folder: Path) -> Figures:
     )
 
 
-def _table(subject: Subject, threads: int, options: argparse.Namespace, caches: Path) -> Table:
-    sides = {
+def sides(subject: Subject) -> dict[str, tuple[str, Path]]:
+    """Return the sides of a subject by name: as bench.sides knows each, and the folder that it reads."""
+    return {
         "package": ("package", subject.package),
         **({"package with draft": ("draft", subject.package)} if subject.has_draft else {}),
         _BASE: ("eager", subject.model),
         "torch.compile": ("compiled", subject.model),
     }
-    title = f"{subject.name}, {threads} thread" + ("s" if threads > 1 else "")
+
+
+def decode_table(subject: Subject, setting: Setting, caches: Path) -> Table:
+    """Measure the sides of a subject; BenchError where they do not pick the same tokens."""
+    title = f"{subject.name}, {setting}"
     talk(title)
     prompt = _prompt_tokens()
     with ExitStack() as stack:
         workers = [
-            stack.enter_context(_worker(name, side, folder, threads, caches)) for name, (side, folder) in sides.items()
+            stack.enter_context(_worker(name, side, folder, setting, caches))
+            for name, (side, folder) in sides(subject).items()
         ]
-        rounds = {worker.name: _round_of(worker, prompt, options.tokens) for worker in workers}
-        samples = interleave(rounds, options.repetitions, warm_ups=2)
+        rounds = {worker.name: _round_of(worker, prompt, setting.tokens) for worker in workers}
+        samples = interleave(rounds, setting.repetitions, warm_ups=2)
         _check_tokens(subject, workers)
-        rows = tuple(_row(worker, samples, options.repetitions) for worker in workers)
-    columns = ("side", "tokens/s", "least to largest", f"÷ {_BASE.partition(', ')[2]}", "first token ms", "accepted")
-    return Table(columns, rows, title)
+        rows = tuple(_row(worker, samples, setting.repetitions) for worker in workers)
+    return Table(COLUMNS, rows, title)
 
 
 def _prompt_tokens() -> list[int]:

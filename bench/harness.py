@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -112,10 +112,12 @@ def child_environment(**changes: str | Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path), **quiet, **changed}
 
 
-def run_process(command: Command, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run `command` to its end; BenchError with the tail of its stderr where it fails."""
+def run_process(
+    command: Command, environment: Mapping[str, str], answers: Collection[int] = (0,)
+) -> subprocess.CompletedProcess[str]:
+    """Run `command` to its end; BenchError with the tail of its stderr where its exit code is none of `answers`."""
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
+    if done.returncode not in answers:
         raise BenchError(f"{_spelled(command)} exited with {done.returncode}:\n{done.stderr[-_TAIL:]}")
     return done
 

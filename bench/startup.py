@@ -28,11 +28,14 @@ from bench.harness import (
 _PROMPT = "one two three four"
 
 
-class _Starts:
-    """Starts the sides of one subject, and sees to it that all of them say the same."""
+COLUMNS = ("from start to first token", "seconds", "least to largest", "÷ package")
 
-    def __init__(self, subject: Subject, folder: Path) -> None:
-        self._subject, self._folder = subject, folder
+
+class Starts:
+    """Starts the sides of one subject on a device, and sees to it that all of them say the same."""
+
+    def __init__(self, subject: Subject, folder: Path, device: str = "cpu") -> None:
+        self._subject, self._folder, self._device = subject, folder, device
         self._said: str | None = None
         self._cold = 0
 
@@ -50,7 +53,7 @@ class _Starts:
         self._transformers("compiled", "warm")
 
     def _package(self) -> float:
-        options = ("--prompt", _PROMPT, "--max-new-tokens", "1", "--no-draft")
+        options = ("--prompt", _PROMPT, "--max-new-tokens", "1", "--no-draft", "--device", self._device)
         return self._start([*MAXBUILD, "run", self._subject.package, *options], "unused")
 
     def _compiled_cold(self) -> float:
@@ -58,7 +61,8 @@ class _Starts:
         return self._transformers("compiled", f"cold-{self._cold}")
 
     def _transformers(self, side: str, caches: str) -> float:
-        command: Command = [sys.executable, "-m", "bench.sides", "first-token", side, self._subject.model, _PROMPT]
+        arguments = ("first-token", side, self._device, self._subject.model, _PROMPT)
+        command: Command = [sys.executable, "-m", "bench.sides", *arguments]
         return self._start(command, caches)
 
     def _start(self, command: Command, caches: str) -> float:
@@ -77,7 +81,10 @@ def _measure(options: argparse.Namespace, folder: Path) -> Figures:
     if options.layers:
         subjects.append(random_subject(Shape(options.layers, options.hidden), folder, store))
     return Figures(
-        tuple(_table(subject, folder / str(index), options.repetitions) for index, subject in enumerate(subjects)),
+        tuple(
+            startup_table(Starts(subject, folder / str(index)), options.repetitions, subject.name)
+            for index, subject in enumerate(subjects)
+        ),
         notes=(
             f"medians of {options.repetitions} interleaved starts of whole processes, float32, prompt `{_PROMPT}`",
             "files lie in the page cache: every side ran once before it was measured",
@@ -85,15 +92,15 @@ def _measure(options: argparse.Namespace, folder: Path) -> Figures:
     )
 
 
-def _table(subject: Subject, folder: Path, repetitions: int) -> Table:
-    starts = _Starts(subject, folder)
+def startup_table(starts: Starts, repetitions: int, title: str) -> Table:
+    """Measure the sides of a subject."""
     starts.fill_caches()
     samples = interleave(starts.sides(), repetitions, warm_ups=1)
     package = samples["package"]
     rows: list[tuple[Cell, ...]] = [
         (name, side.median, side.spread, side.ratio(package)) for name, side in samples.items()
     ]
-    return Table(("from start to first token", "seconds", "least to largest", "÷ package"), tuple(rows), subject.name)
+    return Table(COLUMNS, tuple(rows), title)
 
 
 def main() -> int:

@@ -1,11 +1,12 @@
 """Compare what a package computes with what transformers computes from the same weights, by region and as a whole.
 
-Invariant: both sides get the same inputs, fixed by the component's shape alone; a package's code runs only after its
-digests have been checked.
+Invariant: both sides run on the same device, with the same inputs, fixed by the component's shape alone, and in full
+precision; a package's code runs only after its digests have been checked.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from maxbuild.errors import PackageError
 from maxbuild.models.architecture import ENCODINGS, build_model, read_config
 from maxbuild.models.outline import outline
 from maxbuild.runtime import LoadedPackage, load_package
-from maxbuild.runtime.model import Model, read_tensors
-from maxbuild.runtime.program import Program
+from maxbuild.runtime.model import Model
+from maxbuild.runtime.weights import read_tensors, tensor_names
 
 TOLERANCES: Mapping[str, float] = {"float32": 1e-4, "bfloat16": 5e-2}
 """The largest error that rounding explains, by encoding: float32 has 24 bits of mantissa, bfloat16 has 8."""
@@ -45,13 +46,33 @@ class Comparison:
         return self.error <= self.tolerance
 
 
-def verify_package(folder: Path) -> list[Comparison]:
+def verify_package(folder: Path, device: str | None = None) -> list[Comparison]:
     """Check every digest, then compare each component; the last comparison of each is that of its logits.
 
-    Raise PackageError where the package is damaged, or not for this host.
+    device: as `load_package` takes it. Raise PackageError where the package is damaged, or not for this host.
     """
-    package = load_package(folder)
-    return [comparison for role in package.header.components for comparison in _verify_component(package, role)]
+    package = load_package(folder, device=device)
+    with in_full_precision():
+        return [comparison for role in package.header.components for comparison in _verify_component(package, role)]
+
+
+@contextlib.contextmanager
+def in_full_precision() -> Iterator[None]:
+    """Let GPUs multiply float32 in float32, not in TF32, and sum up bfloat16 and float16 in float32.
+
+    TF32 has 10 bits of mantissa, so its errors are beyond what is tolerated of float32. What a compiled kernel of a
+    region does inside is not touched by this. The process's own settings come back.
+    """
+    settings = torch.backends.cuda.matmul
+    names = ("allow_tf32", "allow_bf16_reduced_precision_reduction", "allow_fp16_reduced_precision_reduction")
+    before = {name: getattr(settings, name) for name in names}
+    try:
+        for name in names:
+            setattr(settings, name, False)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(settings, name, value)
 
 
 def _verify_component(package: LoadedPackage, role: str) -> Iterator[Comparison]:
@@ -64,7 +85,7 @@ def _verify_component(package: LoadedPackage, role: str) -> Iterator[Comparison]
             causes=["all digests are right; what it computes cannot be compared"],
         )
     # transformers writes into configs while it builds models, so each gets its own.
-    references = _references(read_config(folder, trust_remote_code=False), model.program, role)
+    references = _references(read_config(folder, trust_remote_code=False), model, role)
     watched = _WatchedRegions(model, references)
     eager = _eager_model(package, role, read_config(folder, trust_remote_code=False))
     logits = _compare_logits(watched.model, eager)
@@ -73,8 +94,9 @@ def _verify_component(package: LoadedPackage, role: str) -> Iterator[Comparison]
     yield Comparison(role, "logits", logits, tolerance)
 
 
-def _references(config: PreTrainedConfig, program: Program, role: str) -> Mapping[str, Any]:
+def _references(config: PreTrainedConfig, model: Model, role: str) -> Mapping[str, Any]:
     """Trace the component again and return its regions as plain torch code; PackageError where they are others."""
+    program = model.program
     dtype = ENCODINGS[program.dtype]
     meta = build_model(config, dtype, program.max_length, trust_remote_code=False)
     again = outline(meta, program.max_length, use_subgraphs=program.regions != ("model",))
@@ -84,7 +106,7 @@ def _references(config: PreTrainedConfig, program: Program, role: str) -> Mappin
             causes=["this version of maxbuild or transformers cuts the model in another way"],
             hint="build the package again with what is installed here",
         )
-    return {name: graph.to_module(torch.device("cpu")) for name, graph in again.regions.items()}
+    return {name: graph.to_module(model.device) for name, graph in again.regions.items()}
 
 
 class _WatchedRegions:
@@ -119,11 +141,14 @@ def error_between(got: Tensor, expected: Tensor) -> float:
 
 
 def _eager_model(package: LoadedPackage, role: str, config: PreTrainedConfig) -> PreTrainedModel:
-    """Return transformers' own model, with its own attention, and the package's tensors."""
-    dtype = ENCODINGS[package.models[role].program.dtype]
+    """Return transformers' own model, with its own attention, and the package's tensors, those in use and no copies."""
+    ours = package.models[role]
+    dtype = ENCODINGS[ours.program.dtype]
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="eager")
-    for name, tensor in read_tensors(package.folder, package.header, role).items():
+    unused = [name for name in tensor_names(package.folder, package.header, role) if name not in ours.weights]
+    rest = read_tensors(package.folder, package.header, role, unused, ours.device)
+    for name, tensor in {**ours.weights, **rest}.items():
         owner, _, local = name.rpartition(".")
         module = model.get_submodule(owner)
         if local in module._parameters:
@@ -144,18 +169,18 @@ def _compare_logits(model: Model, eager: PreTrainedModel) -> float:
     lengths = [
         min(length, model.program.max_length - steps) for length in (window + _ROW_LENGTHS[0], *_ROW_LENGTHS[1:])
     ]
-    tokens = _fixed_tokens(len(lengths), max(lengths) + steps, model.program.vocab_size)
+    tokens = _fixed_tokens(len(lengths), max(lengths) + steps, model.program.vocab_size).to(model.device)
     expected = [
         eager(input_ids=tokens[row : row + 1, : length + steps], use_cache=False).logits[0, length - 1 :]
         for row, length in enumerate(lengths)
     ]
     caches = model.caches(len(lengths))
-    prefill = torch.arange(max(lengths)).expand(len(lengths), -1)
-    last = torch.tensor([[length - 1] for length in lengths])
+    prefill = model.numbers[: max(lengths)].expand(len(lengths), -1)
+    last = torch.tensor([[length - 1] for length in lengths], device=model.device)
     got = [model.forward(tokens[:, : max(lengths)], prefill, last, caches, max(lengths))]
     for step in range(steps):
-        positions = torch.tensor([[length + step] for length in lengths])
-        keys = int(positions.max()) + 1
+        positions = torch.tensor([[length + step] for length in lengths], device=model.device)
+        keys = max(lengths) + step + 1
         got.append(model.forward(tokens.gather(1, positions), positions, torch.zeros_like(positions), caches, keys))
     ours = torch.cat(got, dim=1)
     return max(error_between(ours[row], expected[row]) for row in range(len(lengths)))

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from maxbuild.verify import Comparison
 
 Package = Annotated[Path, typer.Argument(metavar="PACKAGE", help="A folder that `warm` printed.")]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="Run on DEVICE: cpu, cuda or cuda:N (AMD's GPUs too); by default the first that the package fits.",
+    ),
+]
 
 
 def run(
@@ -33,6 +41,7 @@ def run(
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
     no_draft: Annotated[bool, typer.Option("--no-draft", help="Leave the draft model out.")] = False,
+    device: Device = None,
     json: Json = False,
 ) -> None:
     """Load a package and let its main model continue a prompt.
@@ -45,7 +54,7 @@ def run(
     sampling = Sampling(temperature, top_k, top_p, seed)
     if prompt == "-":
         prompt = sys.stdin.read()
-    loaded = load_package(package, leave_out=(DRAFT,) if no_draft else ())
+    loaded = load_package(package, device=device, leave_out=(DRAFT,) if no_draft else ())
     text = loaded.text
     tokens = text.encode_chat([{"role": "user", "content": prompt}]) if chat else text.encode(prompt)
     generation = loaded.generate(
@@ -86,14 +95,14 @@ def _summary(statistics: Statistics) -> str:
     return ", ".join(parts)
 
 
-def verify(package: Package, *, json: Json = False) -> None:
-    """Check every file's digest, then compare the compiled regions and the logits with transformers.
+def verify(package: Package, *, device: Device = None, json: Json = False) -> None:
+    """Check every file's digest, then compare the compiled regions and the logits with transformers, on one device.
 
     Exits with 1 where an error is larger than rounding explains.
     """
     from maxbuild.verify import verify_package  # noqa: PLC0415 - `--help` needs no torch
 
-    comparisons = verify_package(package)
+    comparisons = verify_package(package, device)
     if json:
         rows = [
             {"component": c.role, "what": c.what, "error": c.error, "tolerance": c.tolerance, "within": c.within}

@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maxbuild.errors import PackageError
+from maxbuild.runtime.device import TorchGpus, asked_index, check_memory, choose_device
 from maxbuild.runtime.package import PackageHeader, check_files, check_host, read_header
 
 if TYPE_CHECKING:
+    import torch
+
     from maxbuild.runtime.generate import Generation, Sampling
     from maxbuild.runtime.model import Model
     from maxbuild.runtime.text import Text
@@ -30,11 +33,12 @@ MAIN, DRAFT = "main", "draft"
 
 @dataclass(frozen=True, slots=True)
 class LoadedPackage:
-    """A package ready to run: its header, its models by role, and the text side of the main model."""
+    """A package ready to run: its header, its models by role, where they are, and the text side of the main model."""
 
     header: PackageHeader
     models: dict[str, Model]
     folder: Path
+    device: torch.device
 
     @property
     def text(self) -> Text:
@@ -67,20 +71,28 @@ class LoadedPackage:
         )
 
 
-def load_package(folder: Path, *, check_digests: bool = True, leave_out: Collection[str] = ()) -> LoadedPackage:
+def load_package(
+    folder: Path, *, device: str | None = None, check_digests: bool = True, leave_out: Collection[str] = ()
+) -> LoadedPackage:
     """Check and load the package in `folder`.
 
-    check_digests: read every file once and compare it with the header before any of it is used; leave it out only where
-    something else vouches for the files. leave_out: roles not to load. Raise PackageError where the package is damaged,
-    or is not for this host; then nothing of its code has been loaded.
+    device: `cpu`, `cuda` or `cuda:N`, AMD's GPUs being called `cuda` too; by default the first one that the package's
+    target fits. check_digests: read every file once and compare it with the header before any of it is used; leave it
+    out only where something else vouches for the files. leave_out: roles not to load. Raise PackageError where the
+    package is damaged, is not for this host or device, or has no room there; then nothing of its code has been loaded.
     """
     header = read_header(folder)
+    index = asked_index(header.built_for, device)
     check_host(header)
     if MAIN not in header.components:
         raise PackageError(f"package `{folder}` has no component `{MAIN}`")
     if check_digests:
         check_files(folder, header)
-    from maxbuild.runtime.model import Model  # noqa: PLC0415 - imports torch, after all that can refuse has done so
+    from maxbuild.runtime.model import Model, bytes_of_weights  # noqa: PLC0415 - imports torch, after who refuses early
 
-    models = {role: Model.load(folder, header, role) for role in header.components if role not in leave_out}
-    return LoadedPackage(header, models, folder)
+    gpus = TorchGpus()
+    place = choose_device(header.built_for, index, gpus)
+    roles = [role for role in header.components if role not in leave_out]
+    if place.type != "cpu":  # where weights are mapped, not copied
+        check_memory(place, sum(bytes_of_weights(folder, header, role) for role in roles), gpus)
+    return LoadedPackage(header, {role: Model.load(folder, header, role, place) for role in roles}, folder, place)

@@ -2,10 +2,13 @@
 
 Invariant: the draft never changes what is generated, only how fast. Each token is what the main model itself picks at
 that place, so a seed gives the same text with and without a draft, up to rounding of the larger batches of positions.
+The text lives on the models' device; what comes from there is the tokens that were picked, once per run of the main
+model, and nothing goes there but the prompt.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +19,8 @@ from torch import Tensor
 
 from maxbuild.errors import UsageError
 from maxbuild.runtime.model import Model
+
+_CPU = torch.device("cpu")
 
 _PREFILL_CHUNK = 512
 """Tokens of a prompt that run at once; bounds the memory of a long prompt's attention scores."""
@@ -77,30 +82,35 @@ class Generation:
 
 
 class Picker:
-    """Picks tokens from logits, each from the next state of one random stream."""
+    """Picks tokens from logits, where these lie. Chance gives a place what the seed says, whatever came before it."""
 
-    def __init__(self, sampling: Sampling) -> None:
-        """Start the stream at the seed."""
+    def __init__(self, sampling: Sampling, device: torch.device = _CPU) -> None:
+        """Pick on `device`; kinds of devices make other random numbers of the same seed."""
         self._sampling = sampling
-        self._random = torch.Generator().manual_seed(sampling.seed)
+        self._random = torch.Generator(device) if sampling.temperature else None
 
-    def picks(self, logits: Tensor) -> Iterator[int]:
-        """Yield a token for each row of logits (places, vocabulary); the stream moves only for those taken."""
-        if self._sampling.temperature == 0:
-            yield from logits.argmax(dim=-1).tolist()
-        else:
-            yield from map(self._sample, logits)
+    def pick(self, logits: Tensor, place: int) -> Tensor:
+        """Return tokens (rows,) for logits (rows, vocabulary), of `place` in the text and those that follow it."""
+        if self._random is None:
+            return logits.argmax(dim=-1)
+        return torch.stack([self._sample(row, place + offset) for offset, row in enumerate(logits)])
 
-    def pick(self, logits: Tensor) -> int:
-        """Return a token given logits (1, vocabulary)."""
-        return next(self.picks(logits))
+    def _sample(self, logits: Tensor, place: int) -> Tensor:
+        assert self._random is not None
+        scaled = keep_likely(logits.float() / self._sampling.temperature, self._sampling.top_k, self._sampling.top_p)
+        chances = torch.softmax(scaled, dim=-1)
+        # As torch.multinomial draws one sample, less its checks, which wait for the device (`multinomial` in
+        # aten/src/ATen/native/Distributions.cpp): of exponential waits the shortest, each divided by its chance.
+        waits = torch.empty_like(chances).exponential_(generator=self._random.manual_seed(self._seed(place)))
+        return (chances / waits).argmax(dim=-1)
 
-    def _sample(self, logits: Tensor) -> int:
-        scaled = _keep_likely(logits.float() / self._sampling.temperature, self._sampling.top_k, self._sampling.top_p)
-        return int(torch.multinomial(torch.softmax(scaled, dim=-1), 1, generator=self._random))
+    def _seed(self, place: int) -> int:
+        # A hash, so that near places have seeds far apart also in the 32 bits that a CPU's generator looks at.
+        digest = hashlib.blake2b(b"%d/%d" % (self._sampling.seed, place), digest_size=8)
+        return int.from_bytes(digest.digest(), "little") >> 1
 
 
-def _keep_likely(logits: Tensor, top_k: int, top_p: float) -> Tensor:
+def keep_likely(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     """Put -inf in place of logits outside of the top k, then outside of the smallest set with probability top_p."""
     if 0 < top_k < logits.shape[-1]:
         logits = logits.masked_fill(logits < logits.topk(top_k).values[-1], float("-inf"))
@@ -108,7 +118,9 @@ def _keep_likely(logits: Tensor, top_k: int, top_p: float) -> Tensor:
         ordered, order = logits.sort(descending=True)
         before = torch.softmax(ordered, dim=-1).cumsum(dim=-1).roll(1)
         before[0] = 0
-        logits = logits.index_fill(0, order[before >= top_p], float("-inf"))
+        # By a mask: a list of indices has a length, for which a device would have to be waited for.
+        outside = torch.empty_like(before, dtype=torch.bool).scatter_(0, order, before >= top_p)
+        logits = logits.masked_fill(outside, float("-inf"))
     return logits
 
 
@@ -120,16 +132,19 @@ class _Row:
         self._caches = model.caches(1, capacity)
         self.held = 0
 
-    def advance(self, tokens: Sequence[int], wanted: int) -> Tensor:
-        """Run `tokens`, which follow those held, and return the logits (wanted, vocabulary) of the last `wanted`."""
+    def read(self, text: Tensor, end: int, wanted: int) -> Tensor:
+        """Run the tokens of `text` (1, length) before `end` that are not held yet.
+
+        Return the logits (wanted, vocabulary) of the last `wanted` of them.
+        """
+        numbers = self._model.numbers
         logits = None
-        for start in range(0, len(tokens), _PREFILL_CHUNK):
-            chunk = tokens[start : start + _PREFILL_CHUNK]
-            count = min(wanted, len(chunk))
-            positions = self._model.numbers[None, self.held : self.held + len(chunk)]
-            rows = self._model.numbers[None, len(chunk) - count : len(chunk)]
-            self.held += len(chunk)
-            logits = self._model.forward(torch.tensor([chunk]), positions, rows, self._caches, self.held)
+        for start in range(self.held, end, _PREFILL_CHUNK):
+            stop = min(start + _PREFILL_CHUNK, end)
+            length, count = stop - start, min(wanted, stop - start)
+            positions, rows = numbers[None, start:stop], numbers[None, length - count : length]
+            logits = self._model.forward(text[:, start:stop], positions, rows, self._caches, stop)
+        self.held = end
         assert logits is not None
         return logits[0]
 
@@ -146,8 +161,8 @@ def generate(
 ) -> Generation:
     """Continue `prompt` by up to `max_new_tokens` tokens; a stop token ends the text and is not returned.
 
-    draft: a model of the same vocabulary that proposes `num_speculative_tokens` tokens at a time. Raise UsageError
-    where the prompt is empty or leaves no room before the model's longest row.
+    draft: a model of the same vocabulary, on the same device, that proposes `num_speculative_tokens` tokens at a time.
+    Raise UsageError where the prompt is empty or leaves no room before the model's longest row.
     """
     if not prompt:
         raise UsageError("the prompt has no tokens")
@@ -161,11 +176,13 @@ def generate(
         )
     statistics = Statistics(prompt_tokens=len(prompt))
     length = min(longest, len(prompt) + max_new_tokens)
-    picker = Picker(sampling or Sampling())
+    picker = Picker(sampling or Sampling(), main.device)
+    text = torch.zeros(1, length, dtype=torch.int64, device=main.device)
+    text[0, : len(prompt)] = torch.tensor(prompt)
     if draft is not None and num_speculative_tokens > 0:
-        raw = _speculate(main, draft, prompt, length, num_speculative_tokens, picker, statistics)
+        raw = _speculate(main, draft, text, len(prompt), num_speculative_tokens, picker, statistics)
     else:
-        raw = _decode(main, prompt, length, picker)
+        raw = _decode(main, text, len(prompt), picker)
     return Generation(_until_stop(raw, stop_tokens, length - len(prompt), statistics), statistics)
 
 
@@ -185,21 +202,20 @@ def _until_stop(tokens: Iterator[int], stop: frozenset[int], limit: int, statist
             return
 
 
-def _decode(main: Model, prompt: Sequence[int], length: int, picker: Picker) -> Iterator[int]:
-    """Generate one token per run of the main model."""
-    row = _Row(main, length)
-    pending = list(prompt)
-    while row.held + len(pending) <= length:
-        token = picker.pick(row.advance(pending, 1))
-        yield token
-        pending = [token]
+def _decode(main: Model, text: Tensor, end: int, picker: Picker) -> Iterator[int]:
+    """Fill `text` (1, length) from `end` on, and yield what is filled in: one token per run of the main model."""
+    row = _Row(main, text.shape[1])
+    for place in range(end, text.shape[1]):
+        picked = picker.pick(row.read(text, place, 1), place)
+        text[0, place : place + 1] = picked
+        yield from _told(picked)
 
 
 def _speculate(
     main: Model,
     draft: Model,
-    prompt: Sequence[int],
-    length: int,
+    text: Tensor,
+    end: int,
     proposals: int,
     picker: Picker,
     statistics: Statistics,
@@ -207,33 +223,38 @@ def _speculate(
     """Let the draft propose tokens and the main model judge them in one run (Leviathan et al., arXiv 2211.17192).
 
     A proposal is kept if it is the token that the main model picks there; the first one that is not is replaced by that
-    pick. Caches are not rolled back: what they hold beyond the text is overwritten before it is seen.
+    pick. Neither text nor caches are rolled back: what they hold beyond `end` is overwritten before it is seen.
     """
+    length = text.shape[1]
     reach = min(length, draft.program.max_length)
     main_row, draft_row = _Row(main, length), _Row(draft, reach)
-    text = list(prompt)
-    text.append(picker.pick(main_row.advance(text, 1)))
-    yield text[-1]
-    while len(text) < length:
-        count = max(0, min(proposals, length - len(text) - 1, reach - len(text), _PREFILL_CHUNK - 1))
-        proposed = _propose(draft_row, text, count)
-        logits = main_row.advance([text[-1], *proposed], count + 1)
-        for token, proposal in zip(picker.picks(logits), [*proposed, None], strict=True):
-            text.append(token)
+    # Nothing is proposed for the first token: the prompt has to be run for it in any case.
+    count = 0
+    while end < length:
+        proposed = _propose(draft_row, text, end, count)
+        picked = picker.pick(main_row.read(text, end + count, count + 1), end)
+        text[0, end : end + count + 1] = picked
+        told = _told(torch.cat([picked, proposed]))
+        for token, proposal in zip(told[: count + 1], [*told[count + 1 :], None], strict=True):
+            end += 1
             statistics.proposed += proposal is not None
             statistics.accepted += token == proposal
             yield token
             if token != proposal:
                 break
-        main_row.held = len(text) - 1
-        draft_row.held = min(draft_row.held, len(text) - 1)
+        main_row.held = end - 1
+        draft_row.held = min(draft_row.held, end - 1)
+        count = max(0, min(proposals, length - end - 1, reach - end, _PREFILL_CHUNK - 1))
 
 
-def _propose(row: _Row, text: Sequence[int], count: int) -> list[int]:
-    """Return the `count` tokens that the draft thinks likeliest after `text`."""
-    proposed: list[int] = []
-    pending = list(text[row.held :])
-    while len(proposed) < count:
-        proposed.append(int(row.advance(pending, 1).argmax()))
-        pending = proposed[-1:]
-    return proposed
+def _propose(row: _Row, text: Tensor, end: int, count: int) -> Tensor:
+    """Write the `count` tokens that the draft thinks likeliest into `text` from `end` on, and return a copy of them."""
+    for place in range(end, end + count):
+        text[0, place : place + 1] = row.read(text, place, 1).argmax(dim=-1)
+    return text[0, end : end + count].clone()
+
+
+def _told(tokens: Tensor) -> list[int]:
+    """Bring tokens (count,) from the device, which is waited for."""
+    told: list[int] = tokens.cpu().tolist()
+    return told

@@ -1,25 +1,30 @@
-"""Run one component: its regions as compiled code, its weights mapped from their files, its caches as plain tensors.
+"""Run one component: its regions as compiled code, its weights as they lie in their files, its caches as plain tensors.
 
-Invariant: a forward pass changes nothing but the caches it is given.
+Invariant: a forward pass changes nothing but the caches it is given, and every tensor that a region gets lies on the
+model's device, so that a pass neither copies between host and device nor waits for the device.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from maxbuild.errors import PackageError
 from maxbuild.runtime.package import PackageHeader
 from maxbuild.runtime.program import INPUTS, OUTPUT, Program, Step
+from maxbuild.runtime.weights import read_tensors
 
-WEIGHTS_SCHEMA = "maxbuild.weights.v1"
+_CPU = torch.device("cpu")
 
+_ALIGNMENT = 16
+"""Bytes. Kernels for GPUs are compiled for inputs that start at a multiple of it; a region copies others, and warns
+about each (`CppWrapperGpu.codegen_inputs` in torch/_inductor/codegen/cpp_wrapper_gpu.py)."""
 
 RegionCall = Callable[[list[Tensor]], Sequence[Tensor]]
 """A region as it is called: the list of its inputs, dense and in order, which the call may empty."""
@@ -28,29 +33,50 @@ RegionCall = Callable[[list[Tensor]], Sequence[Tensor]]
 class Region:
     """One compiled region, called with its values, caches and weights in order."""
 
-    def __init__(self, path: Path) -> None:
-        """Load the artifact; raise PackageError where torch cannot."""
+    def __init__(self, path: Path, device: torch.device = _CPU) -> None:
+        """Load the artifact to run on `device`; raise PackageError where torch cannot."""
+        self._name, self._device = path.name, device
+        index = -1 if device.index is None else device.index
         try:
-            self._loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", True, 1, -1)
+            # One runner, for one caller at a time, and on a GPU no events: calls are ordered by the stream they are on.
+            self._loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", True, 1, index)
         except RuntimeError as error:
-            first = str(error).strip().partition("\n")[0]
-            raise PackageError(f"could not load the compiled region `{path.name}`", causes=[first]) from error
+            raise self._failed("could not load", error) from error
 
     def __call__(self, inputs: list[Tensor]) -> Sequence[Tensor]:
-        """Return the outputs. `inputs` are dense tensors; the list is emptied."""
-        outputs: Sequence[Tensor] = self._loader.boxed_run(inputs)
+        """Return the outputs. `inputs` are dense tensors of the device; the list is emptied.
+
+        Raise PackageError where it fails: kernels are loaded by their first call, and what the device lacks shows then.
+        """
+        try:
+            outputs: Sequence[Tensor] = self._loader.boxed_run(inputs)
+        except RuntimeError as error:
+            raise self._failed("could not run", error) from error
         return outputs
+
+    def _failed(self, what: str, error: RuntimeError) -> PackageError:
+        first = str(error).strip().partition("\n")[0]
+        return PackageError(f"{what} the compiled region `{self._name}` on `{self._device}`", causes=[first])
 
 
 class Caches:
     """Key and value caches of a batch of rows, each (batch, heads, capacity, size)."""
 
-    def __init__(self, program: Program, batch: int, capacity: int) -> None:
-        """Allocate caches for `batch` rows of up to `capacity` tokens."""
-        self.tensors: Mapping[str, Tensor] = {
-            spec.name: torch.zeros(batch, spec.heads, capacity, spec.size, dtype=getattr(torch, spec.dtype))
-            for spec in program.caches
-        }
+    def __init__(self, program: Program, batch: int, capacity: int, device: torch.device = _CPU) -> None:
+        """Allocate caches for `batch` rows of up to `capacity` tokens; PackageError where the device has no room."""
+        try:
+            self.tensors: Mapping[str, Tensor] = {
+                spec.name: torch.zeros(
+                    batch, spec.heads, capacity, spec.size, dtype=getattr(torch, spec.dtype), device=device
+                )
+                for spec in program.caches
+            }
+        except torch.OutOfMemoryError as error:
+            raise PackageError(
+                f"`{device}` has too little memory for the caches of {batch} × {capacity} tokens",
+                causes=[str(error).strip().partition("\n")[0]],
+                hint="ask for fewer tokens",
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,37 +89,48 @@ class _BoundStep:
 class Model:
     """One component, ready to run."""
 
-    def __init__(self, program: Program, regions: Mapping[str, RegionCall], weights: Mapping[str, Tensor]) -> None:
-        """Bind `program` to callables for its regions and tensors for its weights."""
-        self.program = program
-        self._regions, self._weights = regions, weights
+    def __init__(
+        self,
+        program: Program,
+        regions: Mapping[str, RegionCall],
+        weights: Mapping[str, Tensor],
+        device: torch.device = _CPU,
+    ) -> None:
+        """Bind `program` to callables for its regions and tensors for its weights, which lie on `device`."""
+        self.program, self.weights, self.device = program, weights, device
+        self._regions = regions
         self._steps = [
             _BoundStep(regions[step.region], step, tuple(weights[name] for name in step.weights))
             for step in program.steps
         ]
-        self.numbers = torch.arange(program.max_length)
+        self.numbers = torch.arange(program.max_length, device=device)
         """0, 1, 2 … up to the longest row, int64: positions are slices of it."""
+        # A region runs on the current stream of the current device (`AOTIModelContainerRunnerCuda::run_impl`).
+        self._current = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
     @classmethod
-    def load(cls, folder: Path, header: PackageHeader, role: str) -> Model:
-        """Load a component of the package in `folder`, whose files have been checked; PackageError where it cannot."""
-        entry = header.components[role]
-        program = Program.from_json(json.loads((folder / entry.program).read_bytes()))
-        weights = read_tensors(folder, header, role, program.weights)
+    def load(cls, folder: Path, header: PackageHeader, role: str, device: torch.device = _CPU) -> Model:
+        """Load a component of the package in `folder` onto `device`; PackageError where it cannot be.
+
+        The files have been checked, and the host.
+        """
+        entry, program = header.components[role], _read_program(folder, header, role)
+        weights = read_tensors(folder, header, role, program.weights, device)
         missing = [name for name in program.regions if name not in entry.regions]
         if missing:
             raise PackageError(f"the package has no region `{missing[0]}`")
-        regions = {path: Region(folder / path) for path in sorted(set(entry.regions.values()))}
-        return cls(program, {name: regions[path] for name, path in entry.regions.items()}, weights)
+        regions = {path: Region(folder / path, device) for path in sorted(set(entry.regions.values()))}
+        return cls(program, {name: regions[path] for name, path in entry.regions.items()}, weights, device)
 
     def with_regions(self, replace: Callable[[str, RegionCall], RegionCall]) -> Model:
         """Return a model of the same program and weights with each region replaced by what `replace` makes of it."""
         regions = {name: replace(name, self._regions[name]) for name in self.program.regions}
-        return Model(self.program, regions, self._weights)
+        return Model(self.program, regions, self.weights, self.device)
 
     def caches(self, batch: int, capacity: int | None = None) -> Caches:
         """Return empty caches for `batch` rows of up to `capacity` tokens (default: the model's longest)."""
-        return Caches(self.program, batch, min(capacity or self.program.max_length, self.program.max_length))
+        longest = self.program.max_length
+        return Caches(self.program, batch, min(capacity or longest, longest), self.device)
 
     @torch.inference_mode()
     def forward(
@@ -102,41 +139,34 @@ class Model:
         """Run the new tokens and return logits (batch, logits, vocabulary).
 
         input_ids, positions: int64 (batch, sequence). logit_positions: int64 (batch, logits), indices into the
-        sequence. keys: how much of the caches attention looks at; more than every position.
+        sequence. All lie on the model's device. keys: how much of the caches attention looks at; more than every
+        position.
         """
-        inputs = (input_ids.contiguous(), positions.contiguous(), logit_positions.contiguous(), self.numbers[:keys])
+        inputs = map(_dense, (input_ids, positions, logit_positions, self.numbers[:keys]))
         values: dict[str, Tensor] = dict(zip(INPUTS, inputs, strict=True))
-        for bound in self._steps:
-            step = bound.step
-            arguments = [values[name] for name in step.values]
-            arguments += [caches.tensors[name] for name in step.caches]
-            arguments += bound.weights
-            values.update(zip(step.outputs, bound.region(arguments), strict=True))
+        with self._current:
+            for bound in self._steps:
+                step = bound.step
+                arguments = [values[name] for name in step.values]
+                arguments += [caches.tensors[name] for name in step.caches]
+                arguments += bound.weights
+                values.update(zip(step.outputs, bound.region(arguments), strict=True))
         return values[OUTPUT]
 
 
-def read_tensors(
-    folder: Path, header: PackageHeader, role: str, names: Iterable[str] | None = None
-) -> dict[str, Tensor]:
-    """Map the named tensors (default: all) of a component from their files, uncopied.
+def bytes_of_weights(folder: Path, header: PackageHeader, role: str) -> int:
+    """Return how many bytes the weights of a component take on a device. They are mapped for it, so none is read."""
+    weights = read_tensors(folder, header, role, _read_program(folder, header, role).weights)
+    return sum(tensor.nbytes for tensor in weights.values())
 
-    Raise PackageError for a tensor that the weight index lacks, and for a file that the header does not list.
-    """
-    index = folder / header.components[role].weights
-    document = json.loads(index.read_bytes())
-    if document.get("schema") != WEIGHTS_SCHEMA:
-        raise PackageError(f"the weight index has schema {document.get('schema')!r}, not {WEIGHTS_SCHEMA!r}")
-    places = document["tensors"]
-    by_file: dict[str, list[str]] = {}
-    for name in places if names is None else names:
-        if name not in places:
-            raise PackageError(f"the package has no weight `{name}`, which its program names")
-        path = f"{role}/weights/{places[name]['file']}"
-        if path not in header.files:
-            raise PackageError(f"the weight index names `{path}`, which the header does not list")
-        by_file.setdefault(path, []).append(name)
-    tensors = {}
-    for path, members in by_file.items():
-        with safe_open(folder / path, framework="pt") as reader:
-            tensors.update({name: reader.get_tensor(places[name]["tensor"]) for name in members})
-    return tensors
+
+def _read_program(folder: Path, header: PackageHeader, role: str) -> Program:
+    """Return a component's program; PackageError where it is none that this version understands."""
+    return Program.from_json(json.loads((folder / header.components[role].program).read_bytes()))
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    """Return the tensor, or a copy of it, without gaps and aligned; allocators align what storages begin with."""
+    dense = tensor.contiguous()
+    misplaced = dense.storage_offset() * dense.element_size() % _ALIGNMENT
+    return dense.clone() if misplaced else dense

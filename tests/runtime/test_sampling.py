@@ -16,7 +16,7 @@ LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
 def draw(sampling: Sampling, count: int = 400) -> Counter[int]:
     """Return how often each token is picked."""
     picker = Picker(sampling)
-    return Counter(picker.pick(LOGITS) for _ in range(count))
+    return Counter(int(picker.pick(LOGITS, place)) for place in range(count))
 
 
 def test_temperature_zero_takes_the_likeliest() -> None:
@@ -39,12 +39,25 @@ def test_top_k_and_top_p_keep_the_likely() -> None:
     assert draw(Sampling(temperature=1.0, top_p=0.7)).keys() == {0, 1}
 
 
-def test_a_seed_is_a_stream() -> None:
-    """The same seed picks the same tokens, and only those taken move the stream."""
-    first, second = Picker(Sampling(temperature=1.0, seed=3)), Picker(Sampling(temperature=1.0, seed=3))
-    several = LOGITS.expand(5, -1)
-    taken = [next(first.picks(several)) for _ in range(10)]
-    assert taken == [second.pick(LOGITS) for _ in range(10)]
+def test_chance_depends_on_the_seed_and_the_place_alone() -> None:
+    """A place gets the same token whatever was picked before it and beside it, so a draft changes nothing."""
+    sampling = Sampling(temperature=1.0, seed=3)
+    together = Picker(sampling).pick(LOGITS.expand(64, -1), 100).tolist()
+    alone = Picker(sampling)
+    assert together == [int(alone.pick(LOGITS, place)) for place in reversed(range(100, 164))][::-1]
+    assert together != Picker(Sampling(temperature=1.0, seed=4)).pick(LOGITS.expand(64, -1), 100).tolist()
+    assert len(set(together)) > 1
+
+
+def test_picks_as_torch_does() -> None:
+    """A pick is that of torch.multinomial, given the state of the generator."""
+    sampling = Sampling(temperature=0.7, top_k=3, seed=5)
+    picker = Picker(sampling)
+    for place in range(50):
+        got = int(picker.pick(LOGITS, place))
+        random = torch.Generator().manual_seed(picker._seed(place))
+        kept = (LOGITS[0] / 0.7).masked_fill(torch.tensor([False, False, False, True]), float("-inf"))
+        assert got == int(torch.multinomial(torch.softmax(kept, -1), 1, generator=random))
 
 
 @pytest.mark.parametrize(

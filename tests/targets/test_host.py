@@ -231,7 +231,7 @@ def test_a_package_for_another_host_is_refused_by_its_header(monkeypatch: pytest
     with pytest.raises(PackageError) as caught:
         check_host(header)
     assert caught.value.message == "the package is built for `cuda:sm_90`, which this host cannot run"
-    assert caught.value.causes == ("this host has no NVIDIA GPU: CUDA_VISIBLE_DEVICES is empty",)
+    assert caught.value.causes[0] == "this host has no NVIDIA GPU: CUDA_VISIBLE_DEVICES is empty"
     assert "`maxbuild targets`" in str(caught.value.hint)
 
 
