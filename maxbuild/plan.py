@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from maxbuild.engine import JSON, Deferred, Kind, OutputOf, Renewal, Result, SourceFile, Task
 from maxbuild.errors import UnsupportedModel
 from maxbuild.manifest import HubRepository, LocalFolder, Manifest, ModelConfig
-from maxbuild.targets.spelling import parse_target
+from maxbuild.steps.compile import COMPILERS
+from maxbuild.targets.spelling import Target, parse_target
 from maxbuild.targets.toolchain import code_digest, compiler_version, library_versions
 from maxbuild.weights.selection import CONFIG, ComponentFiles, select_files
 
@@ -37,6 +38,9 @@ _LOAD_MEMORY = 512 * _MIB  # 410, and the tensors that it casts
 _CAST_AT_ONCE = 2048 * _MIB  # where the dtype is another; transformers' own conversions hold the whole model, untold
 _REGION_MEMORY = 1280 * _MIB  # 1112: 690 of Python, the rest of the C++ compiler
 _WHOLE_MEMORY = 3072 * _MIB  # 2035 for 36 layers in one region, 1252 for 12
+
+# What shapes artifacts for GPUs alone: Triton with the assemblers and headers in it, and a header of CUDA's.
+_GPU_LIBRARIES: Mapping[str, tuple[str, ...]] = {"cuda": ("triton", "nvidia-cuda-cccl"), "hip": ("triton",)}
 
 _REGIONS = "regions/"
 _WEIGHTS = "weights/"
@@ -153,7 +157,7 @@ class ManifestPlan:
         tasks: list[Task] = []
         for component in self._components:
             for region in _regions(results.get(component.trace_name)):
-                tasks += [_compile_task(component, region, target.spelling) for target in self._targets]
+                tasks += [_compile_task(component, region, target) for target in self._targets]
         if all(c.trace_name in results and c.load_name in results for c in self._components):
             tasks += [self._package_task(target.spelling, results) for target in self._targets]
         return tasks
@@ -237,13 +241,17 @@ def _load_task(component: Component) -> Task:
     )
 
 
-def _compile_task(component: Component, region: str, target: str) -> Task:
+def _compile_task(component: Component, region: str, target: Target) -> Task:
+    params: dict[str, JSON] = {"target": target.spelling}
+    # Other targets have no such thing, so what is made for them does not depend on it.
+    if target.api == "cuda" and component.config.emit_ptx:
+        params["emit_ptx"] = True
     return Task(
-        name=compile_name(component.role, region, target),
+        name=compile_name(component.role, region, target.spelling),
         kind="compile",
-        params={"target": target},
+        params=params,
         inputs={"region": OutputOf(component.trace_name, f"{_REGIONS}{region}")},
-        toolchain=toolchain_of("compile"),
+        toolchain=toolchain_of("compile", params),
         memory=_REGION_MEMORY if component.config.use_subgraphs else _WHOLE_MEMORY,
         outputs=("artifact",),
     )
@@ -271,17 +279,26 @@ def _package_inputs(
     }
 
 
-def toolchain_of(kind: str) -> Mapping[str, str]:
-    """Return the toolchain of this host that shapes results of `kind`."""
+def toolchain_of(kind: str, params: Mapping[str, JSON] | None = None) -> Mapping[str, str]:
+    """Return the toolchain of this host that shapes results of `kind`, for a compile of the target in `params`."""
+    if kind == "compile":
+        return _compile_toolchain(parse_target(str((params or {})["target"])))
     libraries = {
         "trace": ("torch", "transformers", "sympy"),
         "load": ("torch", "transformers", "safetensors"),
-        "compile": ("torch", "sympy"),
         "package": (),
     }[kind]
     python = {} if kind == "package" else {"python": platform.python_version()}
-    compiler = {"compiler": compiler_version()} if kind == "compile" else {}
-    return {**library_versions(*libraries), **python, **compiler, "maxbuild": code_digest(f"maxbuild.steps.{kind}")}
+    return {**library_versions(*libraries), **python, "maxbuild": code_digest(f"maxbuild.steps.{kind}")}
+
+
+def _compile_toolchain(target: Target) -> Mapping[str, str]:
+    return {
+        **library_versions("torch", "sympy", *_GPU_LIBRARIES.get(target.api, ())),
+        "python": platform.python_version(),
+        "compiler": compiler_version(),
+        "maxbuild": code_digest("maxbuild.steps.compile", COMPILERS[target.api]),
+    }
 
 
 def _serving_options(config: ModelConfig) -> JSON:

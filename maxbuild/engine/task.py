@@ -105,8 +105,9 @@ class Kind(NamedTuple):
 
     `isolated` gives every task a fresh process, whose memory is returned and whose changes to a library meet nobody;
     otherwise it runs in a thread of this one. `renewal` says how dear its results are. `toolchain`
-    ("package.module:function") names what returns, for the name of the kind, the toolchain of the host it is called
-    on; a kind that has it may be carried out on another host, whose toolchain is then compared with the task's.
+    ("package.module:function") names what returns, for the name of the kind and the params of a task, the toolchain of
+    the host it is called on; a kind that has it may be carried out on another host, whose toolchain is then compared
+    with the task's.
     """
 
     name: str

@@ -14,7 +14,7 @@ from typing import Any
 
 from maxbuild.inspect.kernel import Launch
 
-SCHEMA = "maxbuild.region.v1"
+SCHEMA = "maxbuild.launches.v1"
 KERNEL_SUFFIXES = (".cubin", ".hsaco")
 
 _LAUNCHES = "maxbuild.json"

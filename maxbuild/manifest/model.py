@@ -144,6 +144,7 @@ class ModelConfig(_Strict):
     ] = None
     max_length: Annotated[int | None, Field(ge=get_option(ROLE, "max_length").minimum)] = None
     use_subgraphs: bool = True
+    emit_ptx: bool = False
     chat_template: str | None = None
     """The template itself, also where the manifest names a file."""
     served_model_name: Line | None = None

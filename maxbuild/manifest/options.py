@@ -143,7 +143,14 @@ _BOOLEAN, _CHOICE, _LIST, _MAPPING = ValueType.BOOLEAN, ValueType.CHOICE, ValueT
 _TOP_OPTIONS = (
     _on(TOP, "version", _INTEGER, "", "Version of the manifest's own format: 1."),
     _on(TOP, "name", _TEXT, "P", "What people call this manifest: letters, digits, `.`, `_` and `-`."),
-    _on(TOP, "targets", _LIST, "CP", "What to build for: `cpu:x86-64-v3`, or `cpu` for this host's.", aliases="target"),
+    _on(
+        TOP,
+        "targets",
+        _LIST,
+        "CP",
+        "What to build for: `cpu:x86-64-v3`, `cuda:sm_90`, `hip:gfx942`; a bare `cpu`, `cuda` or `hip` is this host's.",
+        aliases="target",
+    ),
     _on(TOP, "models", _MAPPING, "P", "The models, each under its role: `main`, and `draft` for speculative decoding."),
     _on(
         TOP,
@@ -198,6 +205,7 @@ _MODEL_OPTIONS = (
         aliases="max_model_len max_seq_len",
     ),
     _on(ROLE, "use_subgraphs", _BOOLEAN, "T", "Compile each kind of repeated block once, not one whole graph."),
+    _on(ROLE, "emit_ptx", _BOOLEAN, "C", "Put PTX beside the kernels of CUDA targets, for later drivers and GPUs."),
     _on(ROLE, "chat_template", _TEXT, "P", "Chat template: the template itself, or a file, relative to the manifest."),
     _on(ROLE, "served_model_name", _TEXT, "P", "Name under which clients see the model; unset, the manifest's name."),
     _off(ROLE, "huggingface_weight_revision", _TEXT, "D", "Revision of the weights, where it is not the model's own."),

@@ -26,6 +26,7 @@ _EXTRA: Final[dict[str, dict[str, object]]] = {
     # A commit that happens to be all digits is read as the text it is; an editor takes it for a number.
     "huggingface_model_revision": {"type": ["string", "integer"]},
     "use_subgraphs": {"default": True},
+    "emit_ptx": {"default": False},
     "trust_remote_code": {"default": False},
     "rejection_sampling_strategy": {"default": "greedy"},
 }

@@ -1,4 +1,4 @@
-"""What the opaque operators of a traced graph become on each target: plain torch operations on CPUs.
+"""What the opaque operators of a traced graph become on CPUs: plain torch operations. On GPUs it is `maxbuild.kernels`.
 
 Invariant: a lowering computes what `maxbuild::attention` documents, to rounding; nothing else of the graph changes.
 """
@@ -66,7 +66,5 @@ def _attend_step_by_step(
     return weights.to(values.dtype) @ values
 
 
-LOWERINGS: Mapping[str, Mapping[str, Callable[..., Any]]] = {
-    "cpu": {"maxbuild.attention.default": attend_in_torch},
-}
-"""For each target API, the operator names (as graphs spell them) and the functions that take their place."""
+LOWERINGS: Mapping[str, Callable[..., Any]] = {"maxbuild.attention.default": attend_in_torch}
+"""The names of operators, as graphs spell them, and the functions that take their place."""

@@ -6,20 +6,28 @@ number of cores, nor the folder it was built in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from maxbuild.errors import TaskFailed
+from maxbuild.models import operators  # noqa: F401 - registers what the shims below name
 from maxbuild.models.export import export_function
 from maxbuild.models.graph import RegionGraph
 from maxbuild.models.lowering import LOWERINGS
 from maxbuild.targets import inductor
 from maxbuild.targets.spelling import Target
 
-# The sizes that Inductor plans for where it must guess (how to split a loop among threads, say): a short prefill.
-_TYPICAL_SIZES: Mapping[str, int] = {"batch": 2, "sequence": 64, "logits": 3, "keys": 256, "cache": 512}
+# Expert matmuls go to torch's own grouped kernel, by the C interface through which compiled regions call all kernels.
+_EXPERT_ARGUMENTS = (
+    "(AtenTensorHandle rows, AtenTensorHandle weights, AtenTensorHandle* offsets, AtenTensorHandle* bias,"
+    " int32_t* out_dtype, AtenTensorHandle* result)"
+)
+_EXPERT_SHIM = (
+    '__attribute__((visibility("hidden"))) AOTITorchError aoti_torch_cpu_expert_matmul'
+    + _EXPERT_ARGUMENTS
+    + " { return aoti_torch_cpu__grouped_mm(rows, weights, offsets, bias, out_dtype, result); }"
+)
 
 
 def compile_region(graph: RegionGraph, target: Target, output: Path, scratch: Path) -> None:
@@ -31,20 +39,20 @@ def compile_region(graph: RegionGraph, target: Target, output: Path, scratch: Pa
 
     scratch = scratch.absolute()
     archive = scratch / "archive.pt2"
-    module = graph.to_module(torch.device("cpu"), LOWERINGS["cpu"])
-    try:
-        options = inductor.options(target, inductor.compiler_without_paths(scratch))
-        with torch.no_grad(), inductor.vectors_of(target):
-            exported = export_function(lambda inputs: module(*inputs), graph.inputs, _TYPICAL_SIZES, "cpu")
-            aoti_compile_and_package(exported, package_path=str(archive), inductor_configs=options)
+    module = graph.to_module(torch.device("cpu"), LOWERINGS)
+    with inductor.failing_as(target):
+        settings = {
+            **inductor.options(inductor.compiler_front(scratch, target.arch)),
+            "aot_inductor.custom_ops_to_c_shims": _shims_for(graph),
+        }
+        with torch.no_grad(), inductor.vectors_of(target.arch):
+            exported = export_function(lambda inputs: module(*inputs), graph.inputs, inductor.TYPICAL_SIZES, "cpu")
+            aoti_compile_and_package(exported, package_path=str(archive), inductor_configs=settings)
         inductor.rewrite_archive(archive, output, scratch)
-    except OSError:
-        raise  # a full disk is the engine's to tell
-    except Exception as error:
-        if isinstance(error.__cause__, OSError):
-            raise error.__cause__ from None
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise TaskFailed(
-            f"could not compile a region for `{target.spelling}`",
-            causes=[f"{type(error).__name__}: {lines[0] if lines else ''}"],
-        ) from error
+
+
+def _shims_for(graph: RegionGraph) -> dict[Any, list[str]]:
+    """Return the C functions that stand for operators of ours, where they are used: torch 2.11 lacks what they call."""
+    if not any(node.operator == "maxbuild.expert_matmul.default" for node in graph.nodes):
+        return {}
+    return {torch.ops.maxbuild.expert_matmul.default: [_EXPERT_SHIM]}

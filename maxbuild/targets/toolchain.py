@@ -12,7 +12,7 @@ import importlib.metadata
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from maxbuild.targets.environment import compiler_command
@@ -93,10 +93,10 @@ def _libc_version() -> str:
 
 
 @functools.cache
-def code_digest(module: str) -> str:
-    """Return the SHA-256 of `module`'s source and of all of maxbuild that it imports, directly or not."""
+def code_digest(*modules: str) -> str:
+    """Return the SHA-256 of the modules' source and of all of maxbuild that they import, directly or not."""
     whole = hashlib.sha256()
-    for name, source in sorted(_closure(module).items()):
+    for name, source in sorted(_closure(modules).items()):
         whole.update(f"{name}\0{source.digest}\0".encode())
     return whole.hexdigest()
 
@@ -108,9 +108,9 @@ class _Source(NamedTuple):
     imports: frozenset[str]
 
 
-def _closure(module: str) -> dict[str, _Source]:
+def _closure(modules: Iterable[str]) -> dict[str, _Source]:
     found: dict[str, _Source] = {}
-    waiting = {module}
+    waiting = set(modules)
     while waiting:
         name = waiting.pop()
         source = _read_module(name)

@@ -140,7 +140,7 @@ def test_a_worker_with_another_toolchain_refuses(
     executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker whose toolchain is not the task's runs nothing, and names every entry that differs."""
-    monkeypatch.setattr("clusters.toolchain_of", lambda kind: {"toys": "2", "torch": "2.13.0"})
+    monkeypatch.setattr("clusters.toolchain_of", lambda kind, params=None: {"toys": "2", "torch": "2.13.0"})
 
     error = failing(executor, tmp_path, "far_crash")
 

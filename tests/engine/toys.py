@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from maxbuild.engine import Job, Kind
+from maxbuild.engine import JSON, Job, Kind
 from maxbuild.errors import WeightsError
 
 LEDGER = "MAXBUILD_TOY_LEDGER"
@@ -246,7 +246,7 @@ def meddle(job: Job) -> Mapping[str, Path]:
     return outputs
 
 
-def toolchain_of(kind: str) -> Mapping[str, str]:
+def toolchain_of(kind: str, params: Mapping[str, JSON] | None = None) -> Mapping[str, str]:
     """Return the toolchain that shapes what kinds leave that may be carried out elsewhere."""
     return {"toys": "1"}
 

@@ -158,7 +158,7 @@ def write_region(
     if not target.startswith("cpu"):
         fields = ("name", "file", "entry", "shared_memory", "num_warps", "num_stages", "warp_size", "source")
         launches = [{field: getattr(launch, field) for field in fields} for launch in told]
-        document = {"schema": "maxbuild.region.v1", "target": target, "kernels": launches}
+        document = {"schema": "maxbuild.launches.v1", "target": target, "kernels": launches}
         members["region/maxbuild.json"] = json.dumps(document).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:

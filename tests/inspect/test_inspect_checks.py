@@ -276,7 +276,7 @@ def test_archives_lack_nothing_and_pack_nothing(tmp_path: Path) -> None:
         return path
 
     library, metadata = {f"{MODEL}/a.wrapper.so": "x" * 99}, {f"{MODEL}/a.wrapper_metadata.json": "{}"}
-    launches = {"schema": "maxbuild.region.v1", "target": "cuda:sm_90", "kernels": [{"name": 1}]}
+    launches = {"schema": "maxbuild.launches.v1", "target": "cuda:sm_90", "kernels": [{"name": 1}]}
     read_archive(archive(library | metadata))
     wrong = {
         "has 0 files": archive_of(metadata),

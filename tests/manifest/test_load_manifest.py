@@ -45,6 +45,7 @@ def test_smallest_manifest_has_the_documented_defaults() -> None:
         "quantization_encoding": None,
         "max_length": None,
         "use_subgraphs": True,
+        "emit_ptx": False,
         "chat_template": None,
         "served_model_name": None,
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,45 +11,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from model_families import make_config
+from compile_step import compile_in, write_region
 
-from maxbuild.engine import canonical_json, hash_file
-from maxbuild.models.architecture import build_model
-from maxbuild.models.outline import outline
+from maxbuild.engine import hash_file
 
 pytestmark = pytest.mark.slow
-
-SCRIPT = """
-import sys
-from pathlib import Path
-from maxbuild.engine import Job
-from maxbuild.steps.compile import run
-job = Job({"target": sys.argv[3]}, {"region": Path(sys.argv[1])}, Path(sys.argv[2]), lambda *_: None)
-print(run(job)["artifact"])
-"""
-
-
-def compile_in(folder: Path, region: Path, target: str, **environment: str) -> Path:
-    """Run the compile step in a process of its own with this folder as scratch."""
-    folder.mkdir(parents=True)
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(region), str(folder), target],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return Path(done.stdout.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
 def region(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the file of one decoder region."""
-    model = build_model(make_config("llama"), torch.float32, 512, trust_remote_code=False)
-    path = tmp_path_factory.mktemp("region") / "region.json"
-    path.write_bytes(canonical_json(outline(model, 512, use_subgraphs=True).regions["decoder.full"].to_json()))
-    return path
+    return write_region(tmp_path_factory.mktemp("region"), "llama", torch.float32, "decoder.full")
 
 
 def test_artifacts_are_equal_to_the_byte_in_any_folder(region: Path, tmp_path: Path) -> None:

@@ -12,17 +12,20 @@ from spaces import ROOT
 
 from maxbuild.engine import Digest, Result, Task
 from maxbuild.manifest import OPTIONS, load_manifest
-from maxbuild.plan import make_plan
+from maxbuild.plan import make_plan, toolchain_of
+from maxbuild.steps.compile import COMPILERS
+from maxbuild.targets import toolchain
 
 MODELS = ROOT / "examples" / "models"
 
 # Another value for each option that has a value of its own. What chooses the model's files is tested by their content.
 OTHER_VALUES: Mapping[str, tuple[str, str]] = {
     "name": ("name: demo", "name: other"),
-    "targets": ("[cpu:x86-64-v3]", "[cpu:x86-64-v2]"),
+    "targets": ("[cpu:x86-64-v3,", "[cpu:x86-64-v2,"),
     "quantization_encoding": ("max_length: 512", "max_length: 512, quantization_encoding: float32"),
     "max_length": ("max_length: 512", "max_length: 256"),
     "use_subgraphs": ("max_length: 512", "max_length: 512, use_subgraphs: false"),
+    "emit_ptx": ("max_length: 512", "max_length: 512, emit_ptx: true"),
     "chat_template": ("max_length: 512", 'max_length: 512, chat_template: "{{ messages }}"'),
     "served_model_name": ("max_length: 512", "max_length: 512, served_model_name: tiny"),
     "trust_remote_code": ("max_length: 512", "max_length: 512, trust_remote_code: true"),
@@ -40,7 +43,7 @@ def write(folder: Path, old: str = "", new: str = "") -> Path:
     """Write the manifest with one piece of text replaced."""
     text = f"""version: 1
 name: demo
-targets: [cpu:x86-64-v3]
+targets: [cpu:x86-64-v3, cuda:sm_90, hip:gfx942]
 models:
   main: {{model_path: {MODELS / "tiny-gemma3"}, max_length: 512}}
   draft: {{model_path: {MODELS / "tiny-gemma3-draft"}}}
@@ -74,6 +77,29 @@ def test_an_option_enters_the_documents_the_table_names_and_no_other(tmp_path: P
     assert changed == {kind.value for kind in option.kinds} - {"download"}
 
 
+def test_ptx_is_asked_for_in_documents_of_cuda_alone(tmp_path: Path) -> None:
+    """Compiles for other targets stay as they are when a manifest asks for PTX."""
+    told = params_by_kind(write(tmp_path, *OTHER_VALUES["emit_ptx"]))["compile"]
+    assert {params["target"] for params in told if params.get("emit_ptx")} == {"cuda:sm_90"}
+
+
+def test_a_toolchain_names_what_shapes_compiles_for_its_target_alone() -> None:
+    """A new Triton, or a change of what compiles for GPUs, reruns no compile for a CPU."""
+    cpu, cuda, hip = (
+        toolchain_of("compile", {"target": target}) for target in ("cpu:x86-64-v3", "cuda:sm_90", "hip:gfx942")
+    )
+    assert cuda.keys() - cpu.keys() == {"triton", "nvidia-cuda-cccl"}
+    assert hip.keys() - cpu.keys() == {"triton"}
+    assert cuda["maxbuild"] == hip["maxbuild"] != cpu["maxbuild"]
+
+
+def test_what_is_imported_by_name_alone_is_part_of_no_other_digest() -> None:
+    """The compile step names the modules for targets by text, so the digest of a CPU's holds nothing of a GPU's."""
+    modules = set(toolchain._closure(["maxbuild.steps.compile", COMPILERS["cpu"]]))
+    assert "maxbuild.targets.cpu" in modules
+    assert not modules & {"maxbuild.targets.gpu", "maxbuild.targets.upstream", "maxbuild.kernels.attention"}
+
+
 def test_every_effective_option_is_accounted_for() -> None:
     """A new option needs a line above."""
     effective = {option.name for option in OPTIONS if option.effective and option.place != "command line"}
@@ -94,4 +120,4 @@ def test_compiles_and_packages_are_known_when_their_inputs_are(tmp_path: Path) -
     assert {task.kind for task in plan.tasks} == {"trace", "load"}
     assert plan.grow({}) == []
     told = [f"after {part.after}: {part.what}" for part in plan.deferred({})]
-    assert told[0] == "after trace main: compile × regions of main × 1 target"
+    assert told[0] == "after trace main: compile × regions of main × 3 targets"

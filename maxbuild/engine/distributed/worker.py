@@ -30,6 +30,8 @@ from maxbuild.errors import MaxbuildError, TaskFailed, UsageError
 if TYPE_CHECKING:
     from distributed import Worker
 
+    from maxbuild.engine.canonical import JSON
+
 LONGEST_LOG = 1024 * 1024
 """How many bytes of what a step printed go back: the last ones."""
 
@@ -65,8 +67,8 @@ def run_checked(job: Job) -> Mapping[str, Path]:
     It is asked in the fresh process that runs the step: a worker lives long, and may have been upgraded under its feet.
     """
     errand = Errand.from_text(str(job.local["errand"]))
-    toolchain_of = cast("Callable[[str], Mapping[str, str]]", find_step(errand.toolchain))
-    wanted, here = errand.document.toolchain, toolchain_of(errand.document.kind)
+    toolchain_of = cast("Callable[[str, Mapping[str, JSON]], Mapping[str, str]]", find_step(errand.toolchain))
+    wanted, here = errand.document.toolchain, toolchain_of(errand.document.kind, errand.document.params)
     differences = [
         f"`{name}` is {here.get(name, 'missing')} there, and the task says {wanted.get(name, 'nothing of it')}"
         for name in sorted(wanted.keys() | here.keys())

@@ -1,0 +1,60 @@
+"""Packages for GPUs, end to end by the real command, on a host that has no GPU, driver or toolkit."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from spaces import MODELS, Space
+
+pytestmark = pytest.mark.slow
+
+TARGETS = ("cuda:sm_90", "hip:gfx942")
+
+
+@pytest.fixture(scope="module")
+def gpus(shared_folder: Path, shared_store: Path) -> Space:
+    """Return a folder with a manifest of one small model in one region, and the packages it was built into."""
+    space = Space(shared_folder / "gpus", shared_store)
+    space.folder.mkdir(exist_ok=True)
+    model = f"{{model_path: {MODELS / 'tiny-gemma3-draft'}, max_length: 512, use_subgraphs: false}}"
+    (space.folder / "gpus.yaml").write_text(
+        f"version: 1\nname: gpus\ntargets: [{', '.join(TARGETS)}]\nmodels:\n  main: {model}\n"
+    )
+    done = space.maxbuild("warm", "gpus.yaml")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["packages/gpus/cuda-sm_90", "packages/gpus/hip-gfx942"]
+    return space
+
+
+def states(space: Space, *arguments: str) -> dict[str, str]:
+    """Return the state of each task of what a command answers."""
+    done = space.maxbuild(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return {task["name"]: task["state"] for task in json.loads(done.stdout)["tasks"]}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_one_run_leaves_a_package_for_each_gpu(gpus: Space, target: str) -> None:
+    """The header names the target, and its region holds kernels for it."""
+    package = gpus.folder / "packages" / "gpus" / target.replace(":", "-")
+    assert json.loads((package / "package.json").read_bytes())["target"] == target
+    (region,) = (package / "regions").iterdir()
+    with zipfile.ZipFile(region) as archive:
+        document = json.loads(archive.read("region/maxbuild.json"))
+    assert document["target"] == target
+    assert document["kernels"]
+
+
+def test_a_second_run_finds_nothing_to_do(gpus: Space) -> None:
+    """A compile for a GPU is kept like any other."""
+    assert set(states(gpus, "warm", "gpus.yaml").values()) == {"cached"}
+
+
+def test_ptx_is_a_change_for_cuda_alone(gpus: Space) -> None:
+    """Asked for PTX, a plan compiles for CUDA again and leaves the other GPU as it is."""
+    told = states(gpus, "plan", "gpus.yaml", "--override", "main.emit_ptx=true")
+    assert told["compile main/model @ cuda:sm_90"] == "would_run"
+    assert told["compile main/model @ hip:gfx942"] == "cached"
