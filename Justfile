@@ -40,7 +40,7 @@ fix:
 warm *arguments:
     maxbuild warm manifests/demo.yaml {{arguments}}
 
-# Run one bench: null, engine, depth, decode, startup, gpu.
+# Run one bench: null, engine, depth, decode, startup, targets, gpu, kernels.
 bench name *arguments:
     python -m bench.{{name}} {{arguments}}
 

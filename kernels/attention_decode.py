@@ -35,8 +35,9 @@ def attention_decode(
     # fmt: on
     """Attend for `QUERIES` queries over one split of the cache. Grid: (blocks of queries x splits, heads, batch).
 
-    The queries of a key/value head are its heads times the new tokens, of which there are at most `NEW`, itself at
-    most `KEYS`: those that share keys share a block. The last split sees the new tokens and the sinks, and that of the first block writes.
+    The queries of a key/value head are its heads times the new tokens: those that share keys share a block. There are
+    at most `NEW` new tokens, and `NEW` is at most `KEYS`. The last split sees the new tokens and the sinks, and that of
+    the first block writes.
     """
     split = tl.program_id(0) % splits
     block = tl.program_id(0) // splits
