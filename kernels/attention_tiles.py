@@ -48,8 +48,8 @@ _PREFILL: _Tiles = {
     MatrixUnit.WMMA: {64: Tile(128, 32, 8, 2), 256: Tile(128, 16, 8, 1)},
 }
 _DECODE: _Tiles = {
-    MatrixUnit.WARPGROUP: {128: Tile(16, 64, 4, 2), 256: Tile(16, 32, 4, 3)},
-    MatrixUnit.WARP: {128: Tile(16, 64, 4, 2), 256: Tile(16, 32, 4, 2)},
+    MatrixUnit.WARPGROUP: {256: Tile(16, 32, 4, 3)},
+    MatrixUnit.WARP: {256: Tile(16, 32, 4, 3)},
     MatrixUnit.MFMA: {256: Tile(16, 32, 4, 2)},
     MatrixUnit.WMMA: {64: Tile(16, 32, 4, 2), 128: Tile(16, 16, 8, 2), 256: Tile(16, 16, 8, 1)},
 }
@@ -62,8 +62,8 @@ _PREFILL_FLOAT32: _Tiles = {
     MatrixUnit.WMMA: {256: Tile(16, 16, 8, 1)},
 }
 _DECODE_FLOAT32: _Tiles = {
-    MatrixUnit.WARPGROUP: {256: Tile(16, 16, 8, 2)},
-    MatrixUnit.WARP: {256: Tile(16, 16, 8, 2)},
+    MatrixUnit.WARPGROUP: {256: Tile(16, 16, 8, 3)},
+    MatrixUnit.WARP: {256: Tile(16, 16, 8, 3)},
     MatrixUnit.MFMA: {256: Tile(16, 16, 4, 2)},
     MatrixUnit.WMMA: {256: Tile(16, 16, 8, 1)},
 }

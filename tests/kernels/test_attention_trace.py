@@ -86,8 +86,8 @@ def test_few_new_tokens_launch_the_decode_form(graph: torch.fx.Graph, sequence: 
     """Traced with 64 tokens, the graph's grids are right for few: the cache of one row is split over the device."""
     found = grids(graph, 1, sequence, 4096)
     blocks = math.ceil(sequence * HEADS // KEY_HEADS / 16)
-    # The window lets a query see 1000 keys and 16 new ones, which are 16 blocks of 64.
-    assert found["attention_decode"] == (blocks * 16, KEY_HEADS, 1)
+    # The window lets a query see 1000 keys and 16 new ones, which are 32 blocks of 32.
+    assert found["attention_decode"] == (blocks * 32, KEY_HEADS, 1)
     assert math.prod(found["attention_merge"]) == sequence * HEADS
     assert 0 in found["attention_prefill"]
     assert 0 in found["attention_write"]
