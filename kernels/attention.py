@@ -61,9 +61,11 @@ def attend(
     sinks: Tensor | None,
     *,
     device: Device,
+    multiprocessors: Size | None = None,
 ) -> Tensor:
     """Compute `maxbuild::attention`, for `device`, with Triton kernels; shapes and meaning as documented there.
 
+    multiprocessors: how many there are, where that is not for the table of devices to say.
     All tensors but the positions have one dtype: float32, bfloat16 or float16. Caches, positions and sinks are dense;
     query, key and value have any strides. The positions of a row are distinct. Raise ValueError for heads wider than
     256 numbers.
@@ -91,7 +93,8 @@ def attend(
     output = query.new_empty(batch, sequence, heads, value_size)
     few = torch.sym_min(1, torch.sym_max(0, MOST_NEW + 1 - sequence))
     _attend_many(call, output, 1 - few, device)
-    _attend_few(call, output, few, key_positions.shape[0], device)
+    room = device.multiprocessors if multiprocessors is None else multiprocessors
+    _attend_few(call, output, few, key_positions.shape[0], device, room)
     return output
 
 
@@ -119,14 +122,14 @@ def _attend_many(call: _Call, output: Tensor, wanted: Size, device: Device) -> N
     )
 
 
-def _attend_few(call: _Call, output: Tensor, wanted: Size, keys: Size, device: Device) -> None:
+def _attend_few(call: _Call, output: Tensor, wanted: Size, keys: Size, device: Device, multiprocessors: Size) -> None:
     """Launch the kernels for at most MOST_NEW new tokens, with empty grids where `wanted` is 0 and not 1."""
     batch, heads, sequence, key_size = call.query.shape
     key_heads, value_size = call.key.shape[1], call.value.shape[-1]
     tile = decode_tile(device, call.query.dtype, key_size, value_size)
     blocks = _ceil_div(sequence * (heads // key_heads), tile.queries)
     # As many splits as fill the device once, of a block of keys at least.
-    room = programs_at_once(tile, device, call.query.dtype, key_size, value_size)
+    room = multiprocessors * programs_at_once(tile, device, call.query.dtype, key_size, value_size)
     window = call.meaning["WINDOW"]
     seen = torch.sym_min(keys, window + MOST_NEW) if window else keys
     most = torch.sym_min(MOST_SPLITS, _ceil_div(seen, tile.keys))

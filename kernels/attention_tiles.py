@@ -121,7 +121,7 @@ def shared_memory(tile: Tile, device: Device, dtype: torch.dtype, key_size: int,
 
 
 def programs_at_once(tile: Tile, device: Device, dtype: torch.dtype, key_size: int, value_size: int) -> int:
-    """Return how many programs with this tile the device holds, if each thread takes all registers that it can."""
+    """Return how many programs with this tile a multiprocessor holds, if each thread takes all the registers it can."""
     by_memory = device.shared_memory_per_multiprocessor // shared_memory(tile, device, dtype, key_size, value_size)
     by_registers = device.registers_per_multiprocessor // (tile.num_warps * device.warp_size * _MOST_REGISTERS)
-    return device.multiprocessors * max(1, min(by_memory, by_registers))
+    return max(1, min(by_memory, by_registers))

@@ -1,4 +1,4 @@
-"""The compile step in a process of its own, as the engine runs it, and regions of tiny models to compile."""
+"""The steps of a region in a process of their own, as the engine runs them, and regions of tiny models to compile."""
 
 from __future__ import annotations
 
@@ -21,16 +21,25 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from maxbuild.engine import Job
-from maxbuild.steps.compile import run
-job = Job(json.loads(sys.argv[3]), {"region": Path(sys.argv[1])}, Path(sys.argv[2]), lambda *_: None)
-print(run(job)["artifact"])
+from maxbuild.steps import build, compile
+from maxbuild.targets.archive import assemble
+scratch, params = Path(sys.argv[2]), json.loads(sys.argv[3])
+def carry_out(step, params, inputs):
+    folder = scratch / step.__name__.rpartition(".")[2]
+    folder.mkdir()
+    return step.run(Job(params, inputs, folder, lambda *_: None))
+compiled = carry_out(compile, params, {"region": Path(sys.argv[1])})
+api = params["target"].partition(":")[0]
+built = carry_out(build, {"api": api}, {"recipe": compiled["recipe"]})
+assemble(compiled["code"], built["library"], scratch / "region.pt2")
+print(scratch / "region.pt2")
 """
 
 
 def compile_in(
     folder: Path, region: Path, target: str, params: Mapping[str, Any] | None = None, **environment: str
 ) -> Path:
-    """Run the compile step with this folder as scratch, and for temporary files; return the artifact."""
+    """Compile and build a region in `folder`, which is for temporary files too; return its `.pt2` file."""
     folder.mkdir(parents=True)
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(region), str(folder), json.dumps({"target": target, **(params or {})})],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from maxbuild.engine import disk
 from maxbuild.engine.children import Children
@@ -12,6 +14,9 @@ from maxbuild.engine.document import Document
 from maxbuild.engine.steps import call_step, failure
 from maxbuild.engine.task import Job, Kind
 from maxbuild.errors import MaxbuildError, StoreError
+
+if TYPE_CHECKING:
+    from maxbuild.engine.nursery import Nursery
 
 
 class Order(NamedTuple):
@@ -41,11 +46,16 @@ class Executor(Protocol):
 
 
 class LocalExecutor:
-    """Carries out steps on this host: isolated kinds in a process of their own, others in the calling thread."""
+    """Carries out steps on this host: isolated kinds in a process of their own, others in the calling thread.
+
+    Kinds that preload get their processes from a nursery, one for each thing to preload.
+    """
 
     def __init__(self, command: Sequence[str] = ()) -> None:
         """Take what isolated steps are started with, where it is not as usual."""
         self._command = command
+        self._mutex = threading.Lock()
+        self._nurseries: dict[str, Nursery] = {}
 
     def run(self, order: Order, children: Children) -> Mapping[str, Path]:
         """Carry out `order` here."""
@@ -53,13 +63,33 @@ class LocalExecutor:
             if order.kind.isolated:
                 from maxbuild.engine.isolation import run_isolated  # noqa: PLC0415 - not where all runs in threads
 
-                return run_isolated(order.name, order.kind.run, order.job, order.log, children, self._command)
+                nursery = self._nursery_of(order.kind)
+                return run_isolated(
+                    order.name, order.kind.run, order.job, order.log, children, self._command, nursery=nursery
+                )
             return _run_here(order)
         except MaxbuildError as error:
             raise with_log(error, order.log) from error.__cause__
 
+    def _nursery_of(self, kind: Kind) -> Nursery | None:
+        """Return the nursery of a kind that preloads; None where steps start otherwise, or there are no pidfds."""
+        if kind.preload is None or self._command or not hasattr(os, "pidfd_open"):
+            return None
+        from maxbuild.engine.nursery import Nursery  # noqa: PLC0415 - not where no kind has one
+
+        with self._mutex:
+            nursery = self._nurseries.setdefault(kind.preload, Nursery(kind.preload))
+            for other in self._nurseries.values():
+                if other is not nursery:
+                    other.rest()  # kinds follow on each other: what was imported for one would lie there for nothing
+        return nursery
+
     def close(self) -> None:
-        """Hold nothing."""
+        """End the nurseries; another run would start them again."""
+        with self._mutex:
+            nurseries, self._nurseries = self._nurseries, {}
+        for nursery in nurseries.values():
+            nursery.close()
 
 
 def keep_log(log: Path, text: str) -> None:

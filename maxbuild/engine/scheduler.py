@@ -6,6 +6,7 @@ Invariant: a build that finds nothing to do starts no thread and imports nothing
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from maxbuild.engine.build import Build, Node, Phase, Wishes
@@ -59,8 +60,9 @@ def execute(
     from maxbuild.engine.executor import LocalExecutor  # noqa: PLC0415
     from maxbuild.engine.running import Execution, Limits  # noqa: PLC0415
 
-    limits, executor = Limits(jobs, memory), executor or LocalExecutor()
-    return Execution(build, kinds, limits, executor, sharing, keep_going=keep_going, frozen=frozen).run()
+    limits, own = Limits(jobs, memory), LocalExecutor()
+    with closing(own):
+        return Execution(build, kinds, limits, executor or own, sharing, keep_going=keep_going, frozen=frozen).run()
 
 
 def survey(plan: Plan, store: Store, *, scope: str, only: Collection[str] = (), rerun: Container[str] = ()) -> Report:

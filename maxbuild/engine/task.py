@@ -103,11 +103,13 @@ class Renewal(IntEnum):
 class Kind(NamedTuple):
     """A kind of task: `run` ("package.module:function") is imported only when a task of the kind is carried out.
 
-    `isolated` gives every task a fresh process, whose memory is returned and whose changes to a library meet nobody;
-    otherwise it runs in a thread of this one. `renewal` says how dear its results are. `toolchain`
+    `isolated` gives every task a process of its own, whose memory is returned and whose changes to a library meet
+    nobody; otherwise it runs in a thread of this one. `renewal` says how dear its results are. `toolchain`
     ("package.module:function") names what returns, for the name of the kind and the params of a task, the toolchain of
     the host it is called on; a kind that has it may be carried out on another host, whose toolchain is then compared
-    with the task's.
+    with the task's. `preload` ("package.module:function") names what imports, once in a build, what every isolated step
+    of the kind would import; each then gets a fork of that process. It returns a function that forks call in their own
+    place.
     """
 
     name: str
@@ -115,6 +117,7 @@ class Kind(NamedTuple):
     isolated: bool
     renewal: Renewal = Renewal.COMPUTE
     toolchain: str | None = None
+    preload: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

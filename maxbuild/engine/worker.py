@@ -11,11 +11,12 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NoReturn
 
 from maxbuild.engine import disk
 from maxbuild.engine.digest import Digest
@@ -24,20 +25,40 @@ from maxbuild.engine.task import Job
 from maxbuild.errors import MaxbuildError
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Carry out the request on stdin and leave, without waiting for what a library may have left running."""
-    parent = os.fdopen(_take_stdin(), "rb")
+    parent = os.fdopen(take_stdin(), "rb")
     request: dict[str, Any] = json.loads(parent.readline())
+    _carry_out(request, request["progress"], parent)
+
+
+def main_of_fork(settle: Callable[[], object], progress: int) -> NoReturn:
+    """Do as `main` does, in a process that is no fresh one but shall be like one.
+
+    settle: called once environment, working folder and temporary folder are those of the request.
+    progress: where the descriptor is that a fresh process has under the number in the request.
+    """
+    parent = os.fdopen(take_stdin(), "rb")
+    request: dict[str, Any] = json.loads(parent.readline())
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["scratch"])
+    tempfile.tempdir = None  # it is found again, by the environment
+    settle()
+    _carry_out(request, progress, parent)
+
+
+def _carry_out(request: Mapping[str, Any], progress: int, parent: IO[bytes]) -> NoReturn:
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
-    os.set_inheritable(request["progress"], False)
-    answer = json.dumps(_answer(request)).encode()
+    os.set_inheritable(progress, False)
+    answer = json.dumps(_answer(request, progress)).encode()
     disk.write_file(Path(request["answer"]), answer)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
-def _take_stdin() -> int:
+def take_stdin() -> int:
     """Keep stdin for ourselves, so that nothing a step starts can read from it."""
     kept = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -46,14 +67,13 @@ def _take_stdin() -> int:
     return kept
 
 
-def _die_with(parent: Any) -> None:
+def _die_with(parent: IO[bytes]) -> None:
     parent.read()
     os.killpg(0, signal.SIGKILL)
 
 
-def _answer(request: Mapping[str, Any]) -> dict[str, object]:
+def _answer(request: Mapping[str, Any], pipe: int) -> dict[str, object]:
     scratch = Path(request["scratch"])
-    pipe = request["progress"]
     job = Job(
         params=request["params"],
         inputs={role: Path(path) for role, path in request["inputs"].items()},

@@ -9,6 +9,7 @@ from maxbuild.manifest import Manifest
 from maxbuild.plan.components import Component, find_components
 from maxbuild.plan.kinds import toolchain_of
 from maxbuild.plan.tasks import (
+    build_task,
     compile_task,
     load_task,
     package_inputs,
@@ -44,17 +45,18 @@ class ManifestPlan:
         return known
 
     def grow(self, results: Mapping[str, Result]) -> Sequence[Task]:
-        """Return the compiles that traces make known, and the packages that traces and loads make known."""
+        """Return the compiles and builds that traces make known, and the packages that traces and loads make known."""
         tasks: list[Task] = []
         for component in self._components:
             for region in regions_of(results.get(component.trace_name)):
-                tasks += [compile_task(component, region, target) for target in self._targets]
+                for target in self._targets:
+                    tasks += [compile_task(component, region, target), build_task(component, region, target)]
         if all(c.trace_name in results and c.load_name in results for c in self._components):
             tasks += [self._package_task(target.spelling, results) for target in self._targets]
         return tasks
 
     def deferred(self, results: Mapping[str, Result]) -> Sequence[Deferred]:
-        """Return the compiles and packages that cannot be known yet."""
+        """Return the compiles, builds and packages that cannot be known yet."""
         untraced = [component for component in self._components if component.trace_name not in results]
         unknown = [Deferred(component.trace_name, f"compile × regions of {component.role} × {len(self._targets)} target"
                             + ("s" if len(self._targets) > 1 else "")) for component in untraced]  # fmt: skip

@@ -12,11 +12,28 @@ from maxbuild.targets.toolchain import code_digest, compiler_version, library_ve
 
 KINDS: Mapping[str, Kind] = {
     "download": Kind("download", "maxbuild.steps.download:run", isolated=False, renewal=Renewal.DOWNLOAD),
-    "load": Kind("load", "maxbuild.steps.load:run", isolated=True, renewal=Renewal.REPACK),
-    "trace": Kind("trace", "maxbuild.steps.trace:run", isolated=True, toolchain="maxbuild.plan.kinds:toolchain_of"),
-    "compile": Kind(
-        "compile", "maxbuild.steps.compile:run", isolated=True, toolchain="maxbuild.plan.kinds:toolchain_of"
+    "load": Kind(
+        "load",
+        "maxbuild.steps.load:run",
+        isolated=True,
+        renewal=Renewal.REPACK,
+        preload="maxbuild.steps.nursery:for_models",
     ),
+    "trace": Kind(
+        "trace",
+        "maxbuild.steps.trace:run",
+        isolated=True,
+        toolchain="maxbuild.plan.kinds:toolchain_of",
+        preload="maxbuild.steps.nursery:for_models",
+    ),
+    "compile": Kind(
+        "compile",
+        "maxbuild.steps.compile:run",
+        isolated=True,
+        toolchain="maxbuild.plan.kinds:toolchain_of",
+        preload="maxbuild.steps.nursery:for_compiles",
+    ),
+    "build": Kind("build", "maxbuild.steps.build:run", isolated=True, toolchain="maxbuild.plan.kinds:toolchain_of"),
     "package": Kind("package", "maxbuild.steps.package:run", isolated=False, renewal=Renewal.REPACK),
 }
 
@@ -25,9 +42,11 @@ _GPU_LIBRARIES: Mapping[str, tuple[str, ...]] = {"cuda": ("triton", "nvidia-cuda
 
 
 def toolchain_of(kind: str, params: Mapping[str, JSON] | None = None) -> Mapping[str, str]:
-    """Return the toolchain of this host that shapes results of `kind`, for a compile of the target in `params`."""
+    """Return the toolchain of this host that shapes results of `kind`, for what `params` say."""
     if kind == "compile":
         return _compile_toolchain(parse_target(str((params or {})["target"])))
+    if kind == "build":
+        return _compiler_toolchain(str((params or {})["api"]))
     libraries = {
         "trace": ("torch", "transformers", "sympy"),
         "load": ("torch", "transformers", "safetensors"),
@@ -35,6 +54,16 @@ def toolchain_of(kind: str, params: Mapping[str, JSON] | None = None) -> Mapping
     }[kind]
     python = {} if kind == "package" else {"python": platform.python_version()}
     return {**library_versions(*libraries), **python, "maxbuild": code_digest(f"maxbuild.steps.{kind}")}
+
+
+def _compiler_toolchain(api: str) -> Mapping[str, str]:
+    return {
+        # For their headers.
+        **library_versions("torch", *_GPU_LIBRARIES.get(api, ())),
+        "python": platform.python_version(),
+        "compiler": compiler_version(),
+        "maxbuild": code_digest("maxbuild.steps.build"),
+    }
 
 
 def _compile_toolchain(target: Target) -> Mapping[str, str]:

@@ -17,8 +17,10 @@ _MIB = 1 << 20
 _TRACE_MEMORY = 768 * _MIB  # 435
 _LOAD_MEMORY = 512 * _MIB  # 410, and the tensors that it casts
 _CAST_AT_ONCE = 2048 * _MIB  # where the dtype is another; transformers' own conversions hold the whole model, untold
-_REGION_MEMORY = 1280 * _MIB  # 1112: 690 of Python, the rest of the C++ compiler
-_WHOLE_MEMORY = 3072 * _MIB  # 2035 for 36 layers in one region, 1252 for 12
+_REGION_MEMORY = 1024 * _MIB
+_LIBRARY_MEMORY = 640 * _MIB
+_WHOLE_MEMORY = 2048 * _MIB  # for 36 layers in one region
+_WHOLE_LIBRARY_MEMORY = 2048 * _MIB
 
 _REGIONS = "regions/"
 _WEIGHTS = "weights/"
@@ -32,6 +34,11 @@ def package_name(target: str) -> str:
 def compile_name(role: str, region: str, target: str) -> str:
     """Return the name of the task that compiles a region of a component for a target."""
     return f"compile {role}/{region} @ {target}"
+
+
+def build_name(role: str, region: str, target: str) -> str:
+    """Return the name of the task that builds the library of a region of a component for a target."""
+    return f"build {role}/{region} @ {target}"
 
 
 def trace_task(component: Component) -> Task:
@@ -81,7 +88,21 @@ def compile_task(component: Component, region: str, target: Target) -> Task:
         inputs={"region": OutputOf(component.trace_name, f"{_REGIONS}{region}")},
         toolchain=toolchain_of("compile", params),
         memory=_REGION_MEMORY if component.config.use_subgraphs else _WHOLE_MEMORY,
-        outputs=("artifact",),
+        outputs=("code", "recipe"),
+    )
+
+
+def build_task(component: Component, region: str, target: Target) -> Task:
+    """Return the task that builds the library of a region of a component for a target."""
+    params: dict[str, JSON] = {"api": target.api}
+    return Task(
+        name=build_name(component.role, region, target.spelling),
+        kind="build",
+        params=params,
+        inputs={"recipe": OutputOf(compile_name(component.role, region, target.spelling), "recipe")},
+        toolchain=toolchain_of("build", params),
+        memory=_LIBRARY_MEMORY if component.config.use_subgraphs else _WHOLE_LIBRARY_MEMORY,
+        outputs=("library",),
     )
 
 
@@ -101,8 +122,9 @@ def package_inputs(
         f"{role}/weights.json": OutputOf(load, "index"),
         **{f"{role}/{name}": OutputOf(load, name) for name in weights},
         **{
-            f"{role}/regions/{region}": OutputOf(compile_name(role, region, target), "artifact")
+            f"{role}/{part}/{region}": OutputOf(name(role, region, target), output)
             for region in regions_of(results[trace])
+            for part, name, output in (("regions", compile_name, "code"), ("libraries", build_name, "library"))
         },
         **{f"{role}/{name}": component.sources[name] for name in (CONFIG, *component.files.serving)},
     }

@@ -16,6 +16,7 @@ from maxbuild.packages import parts_of
 from maxbuild.reproducible.locate import Place, first_difference
 
 _REGIONS = "/regions/"
+_LIBRARIES = "/libraries/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def _compare(target: str, task: str, first: Build, second: Build) -> Comparison:
         *_lone(task, first, parts, others, "the first package alone has it"),
         *_lone(task, second, others, parts, "the second package alone has it"),
         *(
-            Difference(parts[name].path, _region(name), _maker(name, task, first), place)
+            Difference(parts[name].path, _region(name), _maker(_half(name, place), task, first), place)
             for name, pair in pairs.items()
             if (place := first_difference(*pair)) is not None
         ),
@@ -128,6 +129,11 @@ def _parts(task: str, build: Build) -> tuple[Path, Mapping[str, _Part]]:
 def _region(name: str) -> tuple[str, str] | None:
     role, _, region = name.partition(_REGIONS)
     return (role, region) if region else None
+
+
+def _half(name: str, place: Place) -> str:
+    """Return which of the two inputs that a region is put together of differs at `place`; other files are one."""
+    return name.replace(_REGIONS, _LIBRARIES) if place.member and place.member.endswith(".so") else name
 
 
 def _maker(name: str, task: str, build: Build) -> str | None:

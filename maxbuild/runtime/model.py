@@ -7,6 +7,7 @@ model's device, so that a pass neither copies between host and device nor waits 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ class Region:
     def __init__(self, path: Path, device: torch.device = _CPU) -> None:
         """Load the artifact to run on `device`; raise PackageError where torch cannot."""
         self._name, self._device = path.name, device
+        self._counted = _as_many_as_multiprocessors(device) if device.type == "cuda" else None
         index = -1 if device.index is None else device.index
         try:
             # One runner, for one caller at a time, and on a GPU no events: calls are ordered by the stream they are on.
@@ -48,6 +50,8 @@ class Region:
 
         Raise PackageError where it fails: kernels are loaded by their first call, and what the device lacks shows then.
         """
+        if self._counted is not None:
+            inputs.append(self._counted)
         try:
             outputs: Sequence[Tensor] = self._loader.boxed_run(inputs)
         except RuntimeError as error:
@@ -57,6 +61,12 @@ class Region:
     def _failed(self, what: str, error: RuntimeError) -> PackageError:
         first = str(error).strip().partition("\n")[0]
         return PackageError(f"{what} the compiled region `{self._name}` on `{self._device}`", causes=[first])
+
+
+@functools.cache
+def _as_many_as_multiprocessors(device: torch.device) -> Tensor:
+    """Return the last input of regions for GPUs, of which the size alone is read: attention is split by it."""
+    return torch.empty(torch.cuda.get_device_properties(device).multi_processor_count, dtype=torch.int8, device=device)
 
 
 class Caches:

@@ -1,21 +1,22 @@
-"""compile: one region for one target, with weights outside."""
+"""compile: one region for one target, up to the C++ code that `build` makes a library of; weights stay outside."""
 
 from __future__ import annotations
 
 import importlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from maxbuild.engine import Job
+from maxbuild.engine import Job, canonical_json
 from maxbuild.errors import TaskFailed
-from maxbuild.targets.environment import clear_environment, compiler_command, use_folder
+from maxbuild.targets.archive import write_code
+from maxbuild.targets.environment import clear_environment, require_compiler, use_folder
 from maxbuild.targets.parts import missing_parts
 from maxbuild.targets.spelling import Target, parse_target
 
-ARTIFACT = "artifact"
+CODE = "code"
+RECIPE = "recipe"
 
 # By name, for two reasons: only what a target needs is imported, and only that is part of its compiles' keys.
 COMPILERS: Final[Mapping[str, str]] = {
@@ -27,7 +28,10 @@ COMPILERS: Final[Mapping[str, str]] = {
 
 
 def run(job: Job) -> Mapping[str, Path]:
-    """Compile the region graph `region` for the target in params; leaves `artifact`, a `.pt2` file."""
+    """Compile the region graph `region` for the target in params.
+
+    Leaves `code`, a `.pt2` file that lacks the library, and `recipe`, which tells how that is built.
+    """
     params: Mapping[str, Any] = job.params
     options = {name: value for name, value in params.items() if name != "target"}
     target = parse_target(params["target"])
@@ -40,17 +44,15 @@ def run(job: Job) -> Mapping[str, Path]:
 
     compiler = importlib.import_module(COMPILERS[target.api])
     graph = RegionGraph.from_json(json.loads(job.inputs["region"].read_bytes()))
-    output = job.scratch / "region.pt2"
-    compiler.compile_region(graph, target, output, job.scratch, **options)
-    return {ARTIFACT: output}
+    compiled = compiler.compile_region(graph, target, job.scratch.absolute(), **options)
+    code, recipe = job.scratch / "code.pt2", job.scratch / "recipe.json"
+    write_code(compiled, code)
+    recipe.write_bytes(canonical_json(compiled.recipe.to_json()))
+    return {CODE: code, RECIPE: recipe}
 
 
 def _require_parts(target: Target) -> None:
-    if compiler_command() is None:
-        raise TaskFailed(
-            f"no C++ compiler: `{os.environ.get('CXX') or 'g++'}` is not on the PATH",
-            hint="install one (Debian, Ubuntu: `apt-get install g++`; Fedora: `dnf install gcc-c++`), or set CXX",
-        )
+    require_compiler()
     missing = missing_parts(target)
     if missing:
         raise TaskFailed(

@@ -1,6 +1,6 @@
 """Compile a region for a CPU baseline with AOTInductor.
 
-Invariant: nothing of the building host enters the artifact: neither its instruction set beyond the target's, nor its
+Invariant: nothing of the building host enters what is made: neither its instruction set beyond the target's, nor its
 number of cores, nor the folder it was built in.
 """
 
@@ -16,6 +16,8 @@ from maxbuild.models.export import export_function
 from maxbuild.models.graph import RegionGraph
 from maxbuild.models.lowering import LOWERINGS
 from maxbuild.targets import inductor
+from maxbuild.targets.archive import Compiled, read_metadata
+from maxbuild.targets.recorder import Recorder
 from maxbuild.targets.spelling import Target
 
 # Expert matmuls go to torch's own grouped kernel, by the C interface through which compiled regions call all kernels.
@@ -30,25 +32,25 @@ _EXPERT_SHIM = (
 )
 
 
-def compile_region(graph: RegionGraph, target: Target, output: Path, scratch: Path) -> None:
-    """Compile `graph` for `target` into the `.pt2` file `output`; weights, caches and values are its inputs.
+def compile_region(graph: RegionGraph, target: Target, scratch: Path) -> Compiled:
+    """Compile `graph` for `target`; weights, caches and values are its inputs.
 
-    scratch: a folder for what is made on the way. Raise TaskFailed where Inductor or the C++ compiler fails.
+    scratch: a folder for what is made on the way. Raise TaskFailed where Inductor fails.
     """
     from torch._inductor import aoti_compile_and_package  # noqa: PLC0415 - costly to import
 
-    scratch = scratch.absolute()
     archive = scratch / "archive.pt2"
+    recorder = Recorder(scratch, target.arch)
     module = graph.to_module(torch.device("cpu"), LOWERINGS)
     with inductor.failing_as(target):
         settings = {
-            **inductor.options(inductor.compiler_front(scratch, target.arch)),
+            **inductor.options(recorder.front),
             "aot_inductor.custom_ops_to_c_shims": _shims_for(graph),
         }
         with torch.no_grad(), inductor.vectors_of(target.arch):
             exported = export_function(lambda inputs: module(*inputs), graph.inputs, inductor.TYPICAL_SIZES, "cpu")
             aoti_compile_and_package(exported, package_path=str(archive), inductor_configs=settings)
-        inductor.rewrite_archive(archive, output, scratch)
+        return Compiled(recorder.recipe(), read_metadata(archive), {})
 
 
 def _shims_for(graph: RegionGraph) -> dict[Any, list[str]]:

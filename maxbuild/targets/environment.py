@@ -10,6 +10,8 @@ import shlex
 import shutil
 from pathlib import Path
 
+from maxbuild.errors import TaskFailed
+
 # Variables by which a user, or a shell's profile, could change what is compiled without changing any key.
 _STEERING = (
     *("TORCHINDUCTOR_", "AOT_INDUCTOR_", "TORCH_COMPILE_", "INDUCTOR_", "ATEN_CPU_CAPABILITY"),
@@ -51,3 +53,12 @@ def compiler_command() -> tuple[str, ...] | None:
     words = shlex.split(os.environ.get("CXX") or "g++")
     found = shutil.which(words[0])
     return None if found is None else (found, *words[1:])
+
+
+def require_compiler() -> None:
+    """Raise TaskFailed where there is no C++ compiler."""
+    if compiler_command() is None:
+        raise TaskFailed(
+            f"no C++ compiler: `{os.environ.get('CXX') or 'g++'}` is not on the PATH",
+            hint="install one (Debian, Ubuntu: `apt-get install g++`; Fedora: `dnf install gcc-c++`), or set CXX",
+        )

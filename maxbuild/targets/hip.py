@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from maxbuild.targets.parts import triton_folder
-from maxbuild.targets.toolkit import Toolkit, link_arguments
+from maxbuild.targets.toolkit import OWN_HEADERS, Toolkit
 
 # What upstream links on a host with ROCm. Not amdhip64: its name holds ROCm's version, and torch_hip brings it.
 _LIBRARIES: Mapping[str, str] = {"torch_hip": "libtorch_hip.so", "c10_hip": "libc10_hip.so"}
@@ -35,20 +34,16 @@ _NAMES: Mapping[str, str] = {
 }  # fmt: skip
 
 
-def make_toolkit(folder: Path) -> Toolkit:
-    """Lay out headers and stub libraries under `folder`; no part of the target is missing."""
-    triton = triton_folder()
-    assert triton is not None
-    headers = folder / "include"
-    headers.mkdir(parents=True)
-    (headers / "cuda.h").write_text(_header())
-    for name in ("cuda_runtime.h", "cuda_runtime_api.h"):
-        (headers / name).write_text('#include "cuda.h"\n')
-    definitions = ("USE_CUDA", "USE_ROCM", "__HIP_PLATFORM_AMD__")
-    amd = triton / "backends" / "amd" / "include"
-    return Toolkit(definitions, (headers, amd), link_arguments(folder / "lib", _LIBRARIES))
-
-
-def _header() -> str:
+def _make_headers(folder: Path) -> None:
     names = [f"#define {cuda} {hip}" for cuda, hip in sorted(_NAMES.items())]
-    return "\n".join(["#pragma once", "#include <hip/hip_runtime.h>", *names, ""])
+    (folder / "cuda.h").write_text("\n".join(["#pragma once", "#include <hip/hip_runtime.h>", *names, ""]))
+    for name in ("cuda_runtime.h", "cuda_runtime_api.h"):
+        (folder / name).write_text('#include "cuda.h"\n')
+
+
+TOOLKIT = Toolkit(
+    ("USE_CUDA", "USE_ROCM", "__HIP_PLATFORM_AMD__"),
+    (OWN_HEADERS, "{triton}/backends/amd/include"),
+    _LIBRARIES,
+    _make_headers,
+)

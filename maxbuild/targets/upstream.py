@@ -327,7 +327,7 @@ def _compile_source_without_paths(kernels: Kernels, *, emit_ptx: bool) -> None:
 
 
 def _use_toolkit(toolkit: Toolkit) -> None:
-    """Compile and link with `toolkit`; what libraries are linked with, the compiler's front says last."""
+    """Let compiler calls name `toolkit`; what libraries are linked with, the recorder says last."""
     from torch._inductor import cpp_builder  # noqa: PLC0415
     from torch.utils import cpp_extension  # noqa: PLC0415
 
@@ -335,8 +335,7 @@ def _use_toolkit(toolkit: Toolkit) -> None:
         headers, libraries = cpp_extension.include_paths("cpu"), cpp_extension.library_paths("cpu")
         if device_type == "cpu":
             return [], headers, [], [], libraries, [], []
-        own = [str(folder) for folder in toolkit.headers]
-        return list(toolkit.definitions), [*headers, *own], [], [], libraries, [], []
+        return list(toolkit.definitions), [*headers, *toolkit.headers], [], [], libraries, [], []
 
     builder: Any = cpp_builder
     builder.get_cpp_torch_device_options = options_of

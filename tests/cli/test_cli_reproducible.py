@@ -150,6 +150,7 @@ def test_what_is_pinned_by_content_is_not_downloaded_again(workshop: Workshop) -
     assert code == 0
     assert (workshop.folder / "ledger").read_text() == "fetched\n"
     assert sorted(set(re.findall(r"^built +(\w+)", told(said), re.MULTILINE))) == [
+        "build",
         "compile",
         "load",
         "package",

@@ -23,6 +23,7 @@ KINDS: Mapping[str, Kind] = {
     "trace": Kind("trace", "toypackages:trace", isolated=False),
     "load": Kind("load", "toypackages:load", isolated=True),
     "compile": Kind("compile", "toypackages:compile", isolated=True),
+    "build": Kind("build", "toypackages:build", isolated=False),
     "package": Kind("package", "maxbuild.steps.package:run", isolated=False),
 }
 TARGET = "cpu:x86-64-v3"
@@ -71,7 +72,13 @@ class ToyPackages:
             _task("trace main", {"orders": orders}, families),
             _task("load main", {"orders": orders, "file": OutputOf("fetch main", "file")}, ("index",)),
             *(
-                _task(f"compile main/{region}", {region: OutputOf("trace main", f"regions/{region}")}, ("artifact",))
+                _task(
+                    f"compile main/{region}", {region: OutputOf("trace main", f"regions/{region}")}, ("code", "recipe")
+                )
+                for region in self.regions
+            ),
+            *(
+                _task(f"build main/{region}", {"recipe": OutputOf(f"compile main/{region}", "recipe")}, ("library",))
                 for region in self.regions
             ),
             self._package(config),
@@ -105,7 +112,8 @@ class ToyPackages:
                 "main/config.json": config,
                 "main/program.json": OutputOf("trace main", "program"),
                 "main/weights.json": OutputOf("load main", "index"),
-                **{f"main/regions/{name}": OutputOf(f"compile main/{name}", "artifact") for name in self.regions},
+                **{f"main/regions/{name}": OutputOf(f"compile main/{name}", "code") for name in self.regions},
+                **{f"main/libraries/{name}": OutputOf(f"build main/{name}", "library") for name in self.regions},
             },
             {},
             ("package", "files/*"),
@@ -155,7 +163,12 @@ def compile(job: Job) -> Mapping[str, Path]:  # noqa: A001 - steps are called as
             ("region/code", f"{region}: {leak()} {graph.read_text()}".encode()),
         ):
             archive.writestr(zipfile.ZipInfo(name), content)
-    return {"artifact": _left(job, "artifact", held.getvalue())}
+    return {"code": _left(job, "code", held.getvalue()), "recipe": _left(job, "recipe", b"{}")}
+
+
+def build(job: Job) -> Mapping[str, Path]:
+    """Leave a library."""
+    return {"library": _left(job, "library", job.inputs["recipe"].read_bytes())}
 
 
 def _regions(orders: str) -> Sequence[str]:

@@ -64,8 +64,9 @@ def demo_keys(manifest: Path) -> Iterable[tuple[str, str]]:
     """Yield the key of every task of a manifest, as if its traces and loads had left something."""
     plan = make_plan(load_manifest(manifest), pin=False)
     results = {task.name: Result(LOADED if task.kind == "load" else TRACED) for task in plan.tasks}
-    compiles = [task for task in plan.grow(results) if task.kind == "compile"]
-    results.update({task.name: Result({"artifact": hash_bytes(task.name.encode())}) for task in compiles})
+    for task in plan.grow(results):
+        if task.kind != "package":
+            results[task.name] = Result({name: hash_bytes(f"{name} of {task.name}".encode()) for name in task.outputs})
     for task in (*plan.tasks, *plan.grow(results)):
         inputs = {role: content_of(source, results) for role, source in task.inputs.items()}
         yield task.name, Document.of(task, inputs).key()

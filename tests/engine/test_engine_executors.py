@@ -1,22 +1,22 @@
-"""The contract of executors, proved of both: local processes, and the workers of a dask cluster on this host."""
+"""The contract of executors, proved of all: fresh processes, forks of a nursery, and a dask cluster on this host."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from clusters import is_alive, order, wait_until
 from conftest import World, states, toy
-from toys import KINDS, LEDGER, toolchain_of
+from toys import KINDS, LEDGER, PRELOADS, toolchain_of
 
 from maxbuild.engine import OutputOf, SourceFile, State, Store, Task
 from maxbuild.engine.cancelled import Cancelled
 from maxbuild.engine.children import Children
 from maxbuild.engine.distributed import open_executor
-from maxbuild.engine.executor import Executor, LocalExecutor
+from maxbuild.engine.executor import Executor, LocalExecutor, Order
 from maxbuild.errors import TaskFailed, WeightsError
 
 
@@ -24,13 +24,29 @@ from maxbuild.errors import TaskFailed, WeightsError
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give steps of this host a ledger; workers have one of their own."""
     monkeypatch.setenv(LEDGER, str(tmp_path / "ledger"))
+    monkeypatch.setenv(PRELOADS, str(tmp_path / "preloads"))
 
 
-@pytest.fixture(params=["local", "dask"])
+class NursedExecutor:
+    """Carries out isolated steps on this host in forks of a nursery, whatever their kind."""
+
+    def __init__(self) -> None:
+        self._local = LocalExecutor()
+
+    def run(self, order: Order, children: Children) -> Mapping[str, Path]:
+        return self._local.run(order._replace(kind=order.kind._replace(preload="toys:preload")), children)
+
+    def close(self) -> None:
+        self._local.close()
+
+
+@pytest.fixture(params=["local", "nursed", "dask"])
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     """Return one executor after the other."""
-    if request.param == "local":
-        yield LocalExecutor()
+    if request.param != "dask":
+        here = LocalExecutor() if request.param == "local" else NursedExecutor()
+        yield here
+        here.close()
         return
     running = request.getfixturevalue("workers")
     opened = open_executor(running.spec, request.getfixturevalue("sharing"), {})

@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import gc
+import json
 import os
+import random
+import resource
 import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -55,6 +60,21 @@ KINDS: Mapping[str, Kind] = {
     "isolated_slow": Kind("isolated_slow", "toys:slow", isolated=True),
     "isolated_full": Kind("isolated_full", "toys:disk_full", isolated=True),
     "isolated_probe": Kind("isolated_probe", "toys:probe", isolated=True),
+    **{
+        f"nursed_{name}": Kind(f"nursed_{name}", f"toys:{name}", isolated=True, preload="toys:preload")
+        for name in (
+            "concat",
+            "surroundings",
+            "change_library",
+            "slow",
+            "hold",
+            "leave_running",
+            "kill_nursery",
+            "meet",
+            "stop",
+            "stray",
+        )
+    },
     **{
         f"far_{name}": Kind(f"far_{name}", f"toys:{name}", isolated=True, toolchain="toys:toolchain_of")
         for name in (
@@ -260,6 +280,26 @@ def hold(job: Job) -> Mapping[str, Path]:
         time.sleep(1)
 
 
+def stop(job: Job) -> Mapping[str, Path]:
+    """Do as `hold`, as a process that was sent SIGSTOP."""
+    Path(str(job.params["pid"])).write_text(str(os.getpid()))
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return _left(job, "went on")
+
+
+def stray(job: Job) -> Mapping[str, Path]:
+    """Do as `hold`, in a fork that has left for a session of its own; this process waits for it if `wait` is set."""
+    fork = os.fork()
+    if fork == 0:
+        os.setsid()
+        hold(job)
+    if job.params["wait"]:
+        os.waitpid(fork, 0)
+    while not Path(str(job.params["pid"])).exists():
+        time.sleep(0.005)
+    return _left(job, "done")
+
+
 def meet(job: Job) -> Mapping[str, Path]:
     """Touch the file `mine` and take until the file `theirs` is there."""
     Path(str(job.params["mine"])).touch()
@@ -284,6 +324,102 @@ def end_host(job: Job) -> Mapping[str, Path]:
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(60)
     return _left(job, "survived")
+
+
+PRELOADS = "MAXBUILD_TOY_PRELOADS"
+"""Names a file in which each nursery leaves a line, and what befalls it."""
+
+_library = {"changed": 0}
+
+
+def preload() -> Callable[[], None]:
+    """Note that a nursery imports, and let befall it what the tests want."""
+    with Path(os.environ[PRELOADS]).open("a+") as notes:
+        notes.seek(0)
+        fate = notes.readline().strip()
+        notes.write(f"{os.getpid()}\n")
+    print("heard while importing")
+    random.seed(4)
+    tempfile.gettempdir()
+    match fate:
+        case "raise":
+            raise ImportError("no such library")
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "thread":
+            threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+        case "hang":
+            time.sleep(60)
+    return _settle
+
+
+def other_preload() -> Callable[[], None]:
+    """Be another nursery's."""
+    return preload()
+
+
+def _settle() -> None:
+    _library["settled in"] = os.environ["TMPDIR"]
+
+
+def surroundings(job: Job) -> Mapping[str, Path]:
+    """Tell what a process can know of itself and does not owe to chance, as far as it may shape what a step does."""
+    facts = {
+        "environment": dict(os.environ),
+        "temporary": tempfile.gettempdir(),
+        "folder": str(Path.cwd()),
+        "umask": os.umask(0o077),
+        "hash": hash("one of many"),
+        "flags": repr(sys.flags),
+        "path": sys.path,
+        "leader": os.getpgid(0) == os.getpid(),
+        "session": os.getsid(0),
+        "nice": os.nice(0),
+        "cores": sorted(os.sched_getaffinity(0)),
+        "limits": [resource.getrlimit(limit) for limit in range(16)],  # as many as Linux has
+        "signals": [repr(signal.getsignal(number)) for number in sorted(signal.valid_signals())],
+        "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
+        "threads": [thread.daemon for thread in threading.enumerate()],
+        "main": threading.current_thread() is threading.main_thread(),
+        "open": sorted(path.readlink().name.partition(":")[0] for path in _open_files()),
+        "streams": [(stream.encoding, stream.errors, stream.line_buffering) for stream in (sys.stdout, sys.stderr)],
+        "input": sys.stdin.read(),
+        "garbage": [gc.isenabled(), gc.get_threshold()],
+        "local": job.local,
+    }
+    print("said by the step")
+    return {**_left(job, json.dumps(facts)), **_left(job, f"{random.random()} {os.getppid()}", "chance")}
+
+
+def _open_files() -> list[Path]:
+    return [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+
+
+def change_library(job: Job) -> Mapping[str, Path]:
+    """Change what was imported, and tell what it was before."""
+    before = json.dumps(_library)
+    _library["changed"] += 1
+    return _left(job, before)
+
+
+def leave_running(job: Job) -> Mapping[str, Path]:
+    """Leave two processes running, one by fork alone and one by exec, and tell their numbers."""
+    command, fork = subprocess.Popen(["sleep", "60"]), os.fork()
+    if fork == 0:
+        time.sleep(60)
+        os._exit(0)
+    return _left(job, f"{command.pid} {fork}")
+
+
+def kill_nursery(job: Job) -> Mapping[str, Path]:
+    """Kill the nursery that this process came from, if it did, and go on until that is noticed."""
+    _ran(job)
+    (job.scratch / "half").mkdir()
+    nursery = Path(os.environ[PRELOADS])
+    if str(os.getppid()) in nursery.read_text().splitlines():
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    return _left(job, "done")
 
 
 def probe(job: Job) -> Mapping[str, Path]:

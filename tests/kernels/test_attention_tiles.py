@@ -33,7 +33,7 @@ def test_every_head_size_fits_every_device(device: Device, dtype: torch.dtype) -
             assert shared_memory(tile, device, dtype, key_size, value_size) <= device.shared_memory_per_block
             assert tile.num_warps * device.warp_size <= device.max_threads_per_block
             assert min(tile.queries, tile.keys) >= 16
-            assert programs_at_once(tile, device, dtype, key_size, value_size) >= device.multiprocessors
+            assert programs_at_once(tile, device, dtype, key_size, value_size) >= 1
 
 
 def test_a_smaller_memory_gets_a_smaller_tile() -> None:
@@ -78,4 +78,4 @@ def test_matrix_instructions_follow_from_the_table() -> None:
 def test_registers_limit_how_many_programs_run_at_once() -> None:
     """Four warps that take all registers they can leave room for one more such program on an SM of 64 Ki registers."""
     device = device_of(parse_target("cuda:sm_90"))
-    assert programs_at_once(Tile(16, 64, 4, 2), device, torch.bfloat16, 64, 64) == 2 * device.multiprocessors
+    assert programs_at_once(Tile(16, 64, 4, 2), device, torch.bfloat16, 64, 64) == 2

@@ -11,7 +11,9 @@ from model_families import bind, make_config, make_eager_model, worst_error
 from maxbuild.models.architecture import build_model
 from maxbuild.models.outline import outline
 from maxbuild.runtime.model import Region
+from maxbuild.targets.archive import assemble, write_code
 from maxbuild.targets.cpu import compile_region
+from maxbuild.targets.recipe import carry_out
 from maxbuild.targets.spelling import parse_target
 
 pytestmark = pytest.mark.slow
@@ -27,10 +29,14 @@ def test_compiled_model_equals_eager(family: str, tmp_path: Path) -> None:
     outlined = outline(build_model(config, torch.float32, 512, trust_remote_code=False), 512, use_subgraphs=True)
     regions = {}
     for name, graph in outlined.regions.items():
-        scratch = tmp_path / name
-        scratch.mkdir()
-        compile_region(graph, parse_target("cpu"), tmp_path / f"{name}.pt2", scratch)
-        regions[name] = Region(tmp_path / f"{name}.pt2")
+        folder = tmp_path / name
+        for scratch in (folder / "code", folder / "library"):
+            scratch.mkdir(parents=True)
+        compiled = compile_region(graph, parse_target("cpu"), folder / "code")
+        write_code(compiled, folder / "code.pt2")
+        library = carry_out(compiled.recipe, folder / "library", folder)
+        assemble(folder / "code.pt2", library, folder / "region.pt2")
+        regions[name] = Region(folder / "region.pt2")
     model = bind(outlined, eager, regions)
     assert worst_error(model, eager, [20]) < 1e-4
     assert worst_error(model, eager, [20, 13, 7]) < 1e-4

@@ -54,6 +54,7 @@ class DaskExecutor:
             cluster, self._cluster = self._cluster, None
         if cluster is not None:
             cluster.close()
+        self._here.close()
 
     def _connected(self) -> Cluster:
         """Return the cluster, connected on first need; one that cannot be reached is tried once."""
