@@ -16,7 +16,7 @@ from maxbuild.engine.records import Last, Record, Result
 from maxbuild.engine.report import Report, State, TaskReport
 from maxbuild.engine.scheduler import execute, survey
 from maxbuild.engine.store import Statistics, Store, default_store_root
-from maxbuild.engine.task import Job, Kind, OutputOf, Progress, Renewal, SourceFile, Task
+from maxbuild.engine.task import Job, Kind, OutputOf, Progress, Renewal, SourceFile, Task, Vouched
 
 __all__ = [
     "JSON",
@@ -50,6 +50,7 @@ __all__ = [
     "TaskReport",
     "TaskStarted",
     "TaskWaits",
+    "Vouched",
     "canonical_json",
     "compare",
     "default_store_root",

@@ -104,12 +104,15 @@ class Build:
                     self._consider(node)
                 self._grow()
 
-    def next_ready(self, fits: Callable[[Node], bool]) -> Node | None:
-        """Take the next task that a worker can have and that `fits`; None when there is none."""
+    def next_ready(self, queue: deque[str], fits: Callable[[Node], bool]) -> Node | None:
+        """Take the next task of `queue` that a worker can have and that `fits`; None when there is none.
+
+        What is in `queue` was in `ready` before.
+        """
         passed_over = []
         try:
-            while self.ready:
-                node = self.nodes[self.ready.popleft()]
+            while queue:
+                node = self.nodes[queue.popleft()]
                 if node.phase not in (Phase.UNREAD, Phase.READY):  # it went back since it was put there
                     continue
                 if node.phase is Phase.UNREAD or fits(node):
@@ -117,7 +120,11 @@ class Build:
                 passed_over.append(node.task.name)
             return None
         finally:
-            self.ready.extendleft(reversed(passed_over))
+            queue.extendleft(reversed(passed_over))
+
+    def is_forced(self, node: Node) -> bool:
+        """Return whether a task is to run whatever the store has: once in a build is enough."""
+        return self._is_wished(node.task) and not node.ran
 
     def unread_sources(self, task: Task) -> list[Path]:
         """Return the source files of `task` whose content is not known without reading them."""
@@ -147,7 +154,7 @@ class Build:
             self._settle(node, record.result)
         else:
             self._reopen(node)
-        if state is State.BUILT and node.task.name in self.wishes.rerun:
+        if state is State.BUILT and self._is_wished(node.task):
             self._reopen_twins(record)
 
     def fail(self, node: Node, error: MaxbuildError) -> None:
@@ -255,13 +262,12 @@ class Build:
 
     def _look_up(self, node: Node) -> None:
         name, scope = node.task.name, self.wishes.scope
-        forced = name in self.wishes.rerun and not node.ran
         try:
             document = describe(node.task, self.results, self.sources)
         except TaskFailed as error:
             self.fail(node, error)
             return
-        match look_up(self.store, scope, name, document, forced=forced):
+        match look_up(self.store, scope, name, document, forced=self.is_forced(node)):
             case Hit(key, record):
                 if not self.wishes.dry:
                     self.store.claim(key)
@@ -271,6 +277,9 @@ class Build:
             case Miss() as miss:
                 node.phase, node.miss = Phase.READY, miss
                 self.ready.append(name)
+
+    def _is_wished(self, task: Task) -> bool:
+        return task.always or task.name in self.wishes.rerun
 
     def _found(self, node: Node, record: Record) -> None:
         node.report = self._record_report(node, State.CACHED, record, None)

@@ -1,4 +1,4 @@
-"""The crew: as many threads as tasks may run at once. They take work and leave messages; they decide nothing."""
+"""The crew: as many threads as tasks run at once. They take work and leave messages; they decide nothing."""
 
 from __future__ import annotations
 
@@ -71,19 +71,13 @@ Work: TypeAlias = Callable[[], Message]
 class Crew:
     """Threads that carry out work; each piece of work ends with the one message it returns."""
 
-    def __init__(self, size: int, store: Store) -> None:
-        """Take up to `size` threads, started as they are needed; each leaves its connection of `store` closed."""
+    def __init__(self, store: Store) -> None:
+        """Begin without threads: each is started when it is needed, and leaves its connection of `store` closed."""
         self.busy = 0
-        self._size = size
         self._store = store
         self._work: SimpleQueue[Work | None] = SimpleQueue()
         self._messages: SimpleQueue[Message] = SimpleQueue()
         self._threads: list[threading.Thread] = []
-
-    @property
-    def free(self) -> bool:
-        """Return whether another piece of work would start at once."""
-        return self.busy < self._size
 
     def submit(self, work: Work) -> None:
         """Have `work` done. It must not raise."""

@@ -22,7 +22,7 @@ from maxbuild.engine.report import State
 from maxbuild.engine.sharing import Sharing, fetch_result, offer_result
 from maxbuild.engine.steps import SteadyProgress
 from maxbuild.engine.store import Store
-from maxbuild.engine.task import Job, Kind, Progress, SourceFile, Task, check_output_name
+from maxbuild.engine.task import Job, Kind, Progress, SourceFile, Task, Vouched, check_output_name
 from maxbuild.errors import TaskFailed, WorkFound
 
 
@@ -140,7 +140,7 @@ def _run(assignment: Assignment, facilities: Facilities, listener: Listener, fol
     outputs = facilities.executor.run(order, facilities.children)
     seconds = time.monotonic() - begin
     _confirm_inputs(assignment, store)
-    return _publish(assignment, outputs, folder, seconds, store)
+    return _publish(assignment, outputs, job.vouched, folder, seconds, store)
 
 
 def _verified_inputs(assignment: Assignment, store: Store) -> dict[str, Path]:
@@ -196,7 +196,14 @@ def _job(
     return Job(task.params, inputs, scratch, SteadyProgress(report), task.local, digests)
 
 
-def _publish(assignment: Assignment, outputs: Mapping[str, Path], folder: Path, seconds: float, store: Store) -> Record:
+def _publish(
+    assignment: Assignment,
+    outputs: Mapping[str, Path],
+    vouched: Mapping[Path, Vouched],
+    folder: Path,
+    seconds: float,
+    store: Store,
+) -> Record:
     """Bring every output into the store and return the record that names them."""
     task = assignment.task
     _check_outputs(task, outputs)
@@ -207,7 +214,8 @@ def _publish(assignment: Assignment, outputs: Mapping[str, Path], folder: Path, 
     for name in sorted(outputs):
         path = outputs[name].resolve()
         if path not in moved:
-            moved[path] = store.publish(path) if path.is_relative_to(scratch) else store.adopt(path)
+            inside = path.is_relative_to(scratch)
+            moved[path] = store.publish(path) if inside else store.adopt(path, vouched.get(outputs[name]))
         digests[name] = moved[path]
     return Record.of(assignment.miss.document.text, Result(digests), seconds, size, assignment.miss.explanations)
 

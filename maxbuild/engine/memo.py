@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 import time
+from contextlib import suppress
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -45,7 +46,7 @@ class Stamp(NamedTuple):
         status = os.stat(path)  # noqa: PTH116 - a null build does little else, and Path.stat takes twice as long
         if not stat.S_ISREG(status.st_mode):  # to read a pipe would be to wait for ever
             raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
-        return cls._make_of(status)
+        return cls.of_status(status)
 
     @classmethod
     def of_plain(cls, path: str) -> Self:
@@ -53,7 +54,7 @@ class Stamp(NamedTuple):
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode) or not status.st_mode & stat.S_IRUSR:
             raise OSError(errno.EINVAL, "not a plain file", path)
-        return cls._make_of(status)
+        return cls.of_status(status)
 
     @property
     def of_sealed(self) -> tuple[int, ...]:
@@ -61,7 +62,8 @@ class Stamp(NamedTuple):
         return self[:_CHANGED]
 
     @classmethod
-    def _make_of(cls, status: os.stat_result) -> Self:
+    def of_status(cls, status: os.stat_result) -> Self:
+        """Return the stamp that `status` tells."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
@@ -110,6 +112,15 @@ class Memo:
     def remember(self, path: str | Path, stamp: Stamp, digest: Digest) -> None:
         """Note that `path`, with `stamp`, holds the content `digest`."""
         self._index.set_json(stamp_row(path), [*stamp, digest])
+
+    def vouch(self, path: str | Path, digest: Digest, status: os.stat_result) -> None:
+        """Note that `path` held `digest` when its stat tuple was `status`, as who brought it to the disk says.
+
+        Where a change in the same tick would not show nothing is noted, and the file is read when it is asked for.
+        """
+        with suppress(OSError):
+            if self._settled(path):
+                self.remember(path, Stamp.of_status(status), digest)
 
     def renew(self, path: str | Path, digest: Digest) -> bool:
         """Return whether `path` still holds `digest`; a change time that alone moved is taken for a further link."""

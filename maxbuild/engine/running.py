@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -20,15 +22,35 @@ from maxbuild.engine.store import Store
 from maxbuild.engine.task import Kind, Task
 from maxbuild.errors import MaxbuildError, StoreError
 
+MOST_TRANSFERS = 8
+"""How many tasks transfer at once unless somebody says otherwise: as many as huggingface_hub does."""
 _MOST_LOSSES = 3
 _PATIENCE = 5.0
 
 
 class Limits(NamedTuple):
-    """How much may run at once: `jobs` tasks, of `memory` bytes in all by what they declare (None: no limit)."""
+    """How much may run at once: `jobs` tasks, of `memory` bytes in all by what they declare (None: no limit).
+
+    Beside them, `transfers` tasks of kinds that transfer.
+    """
 
     jobs: int
     memory: int | None = None
+    transfers: int = MOST_TRANSFERS
+
+
+@dataclass(slots=True)
+class _Lane:
+    """Tasks that share `places`: those that are ready, in order, and those that run."""
+
+    places: int
+    ready: deque[str] = field(default_factory=deque)
+    running: set[str] = field(default_factory=set)
+
+    @property
+    def free(self) -> bool:
+        """Return whether another of them would start at once."""
+        return len(self.running) < self.places
 
 
 class Execution:
@@ -52,9 +74,10 @@ class Execution:
         self._frozen = frozen
         self._children = Children()
         self._facilities = Facilities(build.store, executor, self._children, sharing)
-        self._crew = Crew(limits.jobs, build.store)
+        self._work, self._transfers = _Lane(limits.jobs), _Lane(limits.transfers)
+        self._crew = Crew(build.store)
         self._memory: dict[str, int] = {}
-        """What every running task declares."""
+        """What every running task declares, of those that declare any."""
         self._fatal: BaseException | None = None
 
     def run(self) -> Report:
@@ -77,11 +100,25 @@ class Execution:
     def _loop(self) -> None:
         while True:
             self._build.advance()
-            while self._crew.free and self._may_start and (node := self._build.next_ready(self._fits)) is not None:
-                self._hand_over(node)
+            self._sort()
+            for lane in (self._transfers, self._work):
+                while lane.free and self._may_start and (node := self._next(lane)) is not None:
+                    self._hand_over(node, lane)
             if not self._crew.busy:
                 return
             self._take(self._crew.next())
+
+    def _sort(self) -> None:
+        """Put what has become ready into its lane."""
+        while self._build.ready:
+            name = self._build.ready.popleft()
+            node = self._build.nodes[name]
+            kind = self._kinds.get(node.task.kind)
+            transfers = node.phase is not Phase.UNREAD and kind is not None and kind.transfers
+            (self._transfers if transfers else self._work).ready.append(name)
+
+    def _next(self, lane: _Lane) -> Node | None:
+        return self._build.next_ready(lane.ready, self._fits)
 
     @property
     def _may_start(self) -> bool:
@@ -93,23 +130,24 @@ class Execution:
         limit = self._limits.memory
         return limit is None or not self._memory or sum(self._memory.values()) + node.task.memory <= limit
 
-    def _hand_over(self, node: Node) -> None:
+    def _hand_over(self, node: Node, lane: _Lane) -> None:
         if node.phase is Phase.UNREAD:
             unread = self._build.unread_sources(node.task)
             work = partial(_guarded_read, self._build.store, node.task, unread)
         else:
-            self._memory[node.task.name] = node.task.memory
+            if node.task.memory:
+                self._memory[node.task.name] = node.task.memory
             work = partial(self._carry_out, self._assignment(node))
         node.phase = Phase.RUNNING
+        lane.running.add(node.task.name)
         self._crew.submit(work)
 
     def _assignment(self, node: Node) -> Assignment:
         task = node.task
         if node.miss is None or task.kind not in self._kinds:
             raise ValueError(f"task `{task.name}` is of the unknown kind `{task.kind}`")
-        wishes = self._build.wishes
-        forced = task.name in wishes.rerun and not node.ran
-        return Assignment(task, node.miss, self._kinds[task.kind], wishes.scope, forced, self._frozen)
+        forced = self._build.is_forced(node)
+        return Assignment(task, node.miss, self._kinds[task.kind], self._build.wishes.scope, forced, self._frozen)
 
     def _carry_out(self, assignment: Assignment) -> Message:
         """Carry out one task in a worker thread and say how it ended."""
@@ -130,8 +168,10 @@ class Execution:
 
     def _take(self, message: Message) -> None:
         node = self._build.nodes[message.name]
-        if isinstance(message, Done | Lost | Broken):
+        if isinstance(message, SourcesRead | Done | Lost | Broken):
             self._memory.pop(message.name, None)
+            self._work.running.discard(message.name)
+            self._transfers.running.discard(message.name)
         match message:
             case Started(name):
                 self._build.on_event(TaskStarted(name))

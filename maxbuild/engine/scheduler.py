@@ -42,7 +42,8 @@ def execute(
     """Bring every task of `plan` to a result, running only what `store` lacks, and report what became of each.
 
     `scope` is where reasons are told against what ran before (the manifest's name). `jobs` tasks run at once, as long
-    as what they declare stays within `memory` bytes. The first failure lets no further task start, unless `keep_going`.
+    as what they declare stays within `memory` bytes; a few that transfer run beside them. The first failure lets no
+    further task start, unless `keep_going`.
     `frozen`: nothing runs; a task that is neither in the store nor shared fails with WorkFound. `only` names tasks to
     build, with all they consume from; `rerun` names tasks to run whatever the store has. Steps are carried out by
     `executor`, on this host where none is given; what `sharing` covers is asked for before it runs, and offered after.

@@ -26,6 +26,7 @@ from maxbuild.engine.locks import Gate, Lock, wait_lock
 from maxbuild.engine.memo import Memo, stamp_row
 from maxbuild.engine.records import Last, Record
 from maxbuild.engine.session import Session
+from maxbuild.engine.task import Vouched
 from maxbuild.errors import StoreError
 
 LAYOUT = "v1"
@@ -106,9 +107,14 @@ class Store:
         disk.write_file(path, content)
         return self.publish(path)
 
-    def adopt(self, path: Path) -> Digest:
-        """Take the file `path` as content where it lies and return its digest; OSError when it cannot be read."""
+    def adopt(self, path: Path, vouched: Vouched | None = None) -> Digest:
+        """Take the file `path` as content where it lies and return its digest; OSError when it cannot be read.
+
+        vouched: what it holds, where somebody has just found out. A file that has changed since is read all the same.
+        """
         real = Path(os.path.realpath(path))
+        if vouched is not None:
+            self._memo.vouch(real, vouched.digest, vouched.status)
         digest = self._memo.digest(real, sealed=True)
         self._claim_content(digest)
         self._blobs.adopt(real, digest)

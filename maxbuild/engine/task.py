@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -37,7 +38,8 @@ class Task:
 
     `name` is for people, unique in a graph and never in the key. `local` reaches the step and is never in the key
     either (a mirror, a token). An output that ends in `/*` is a family, whose members the result alone tells.
-    `memory` is how many bytes it takes to run, as far as one can say; it is never in the key.
+    `memory` is how many bytes it takes to run, as far as one can say. One that runs `always` does so in every build,
+    whatever the store has. Neither is ever in the key.
     Raises ValueError for an output that is not a plain relative name.
     """
 
@@ -49,6 +51,7 @@ class Task:
     outputs: tuple[str, ...]
     local: Mapping[str, JSON] = field(default_factory=dict)
     memory: int = 0
+    always: bool = False
 
     def __post_init__(self) -> None:
         """Refuse names that could not be told apart or would leave the folder they are written to."""
@@ -109,7 +112,8 @@ class Kind(NamedTuple):
     the host it is called on; a kind that has it may be carried out on another host, whose toolchain is then compared
     with the task's. `preload` ("package.module:function") names what imports, once in a build, what every isolated step
     of the kind would import; each then gets a fork of that process. It returns a function that forks call in their own
-    place.
+    place. One that `transfers` waits for a network more than it works: it takes none of the jobs, but one of few places
+    for its like.
     """
 
     name: str
@@ -118,6 +122,17 @@ class Kind(NamedTuple):
     renewal: Renewal = Renewal.COMPUTE
     toolchain: str | None = None
     preload: str | None = None
+    transfers: bool = False
+
+
+class Vouched(NamedTuple):
+    """The digest of a file whose bytes were hashed in passing, and its stat tuple as it was then.
+
+    The bytes are on the disk, and whoever writes to the file after that leaves another stat tuple.
+    """
+
+    digest: Digest
+    status: os.stat_result
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +149,9 @@ class Job:
     local: Mapping[str, JSON] = field(default_factory=dict)
     digests: Mapping[str, Digest] = field(default_factory=dict)
     """The content digest of each input, so that no step hashes what is known."""
+    vouched: dict[Path, Vouched] = field(default_factory=dict)
+    """What the step says of files elsewhere that it returns: they are not read again, unless they changed since. What
+    an isolated step says, nobody hears."""
 
 
 Step: TypeAlias = Callable[[Job], Mapping[str, Path]]

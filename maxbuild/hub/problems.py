@@ -6,7 +6,10 @@ No text that comes out of here holds a token, or the query of an address, which 
 from __future__ import annotations
 
 import re
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -26,7 +29,9 @@ from huggingface_hub.errors import (
     XetDownloadError,
 )
 
+from maxbuild.engine.disk import is_full
 from maxbuild.errors import MaxbuildError, StoreError, UsageError
+from maxbuild.hub.patience import Patience, wait_asked_for
 
 EXPECTED: Final = (
     httpx2.HTTPError,
@@ -65,6 +70,12 @@ def hub_address() -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
+def origin_of(address: object) -> str:
+    """Return the scheme, host and port of an address: all of it that may be shown."""
+    parts = urlsplit(str(address))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
 def explain(error: Exception, wanted: Wanted) -> MaxbuildError:
     """Return the error that tells people what `error`, met while asking for `wanted`, means for them."""
     match _reason(error):
@@ -83,7 +94,7 @@ def explain(error: Exception, wanted: Wanted) -> MaxbuildError:
         case httpx2.HTTPError() | httpx2.InvalidURL() as unreachable:
             return MaxbuildError(
                 f"could not reach the hub for {wanted.text}",
-                causes=[f"{hub_address()}: {_remark(unreachable)}"],
+                causes=[f"{_who(unreachable)}: {_remark(unreachable)}"],
                 hint=(
                     "check the network and the proxy, or HF_ENDPOINT if you set it;"
                     " with HF_HUB_OFFLINE=1 only the hub cache is used"
@@ -99,7 +110,7 @@ def _explain_transfer(reason: BaseException, wanted: Wanted) -> MaxbuildError:
         case OSError(errno=int()) as refused:
             return StoreError(
                 f"could not write {wanted.text} to the hub cache `{constants.HF_HUB_CACHE}`",
-                causes=[refused.strerror or type(refused).__name__],
+                causes=[refused.strerror or type(refused).__name__, *_room(refused)],
                 hint="free some space or mend the rights there, or choose another place with HF_HOME",
             )
         case OSError() as broken if not isinstance(broken, FileMetadataError):
@@ -128,7 +139,9 @@ def _explain_transfer(reason: BaseException, wanted: Wanted) -> MaxbuildError:
 def _explain_answer(answer: HfHubHTTPError, wanted: Wanted) -> MaxbuildError:
     """Return the error for an answer of the hub that is a refusal."""
     status = answer.response.status_code
-    causes = [f"{hub_address()} answered {status}" + (f": {remark}" if (remark := _said(answer)) else "")]
+    causes = [f"{_who(answer)} answered {status}" + (f": {remark}" if (remark := _said(answer)) else "")]
+    if (wait := wait_asked_for(answer.response.headers)) is not None:
+        causes.append(f"it asks to be left alone for {wait:.0f} s")
     match answer:
         case GatedRepoError():
             hint = f"ask for access at {hub_address()}/{wanted.repo_id}, then {_LOG_IN}"
@@ -166,6 +179,37 @@ def _explain_status(status: int, causes: list[str], wanted: Wanted) -> MaxbuildE
     return MaxbuildError(f"the hub refused {wanted.text}", causes=causes, hint=hint)
 
 
+def with_tries(error: MaxbuildError, patience: Patience, received: int, size: int) -> MaxbuildError:
+    """Return `error` with what was done before giving up, and what of the file is there."""
+    causes = list(error.causes)
+    if patience.failures > 1:
+        causes.append(f"tried {patience.failures} times, with {patience.waited:.0f} s of waiting in between")
+    if received:
+        causes.append(f"{received} of {size} bytes are here and stay: the next run goes on from there")
+    return type(error)(error.message, causes=causes, hint=error.hint)
+
+
+def _who(error: httpx2.HTTPError | httpx2.InvalidURL) -> str:
+    """Return who answered, or was to answer: the hub, or where it keeps the bytes."""
+    address: object = constants.ENDPOINT
+    if isinstance(error, HfHubHTTPError):
+        address = error.response.url
+    elif isinstance(error, httpx2.HTTPError):
+        with suppress(RuntimeError):  # it was raised without a request
+            address = error.request.url
+    return hub_address() if origin_of(address) == origin_of(constants.ENDPOINT) else origin_of(address)
+
+
+def _room(error: OSError) -> list[str]:
+    """Return how much is free in the hub cache, where it is full."""
+    if not is_full(error):
+        return []
+    place = Path(constants.HF_HUB_CACHE)
+    while not place.exists():
+        place = place.parent
+    return [f"{shutil.disk_usage(place).free} bytes are free there"]
+
+
 def _reason(error: BaseException) -> BaseException:
     """Return what is behind `error`: huggingface_hub wraps what it met in errors that say less."""
     while isinstance(error, (LocalEntryNotFoundError, ValueError)) and not isinstance(error, HfHubHTTPError):
@@ -182,6 +226,8 @@ def _said(answer: HfHubHTTPError) -> str:
 
 def _remark(error: BaseException) -> str:
     """Return what `error` says in one line, or its name where it says nothing."""
+    if isinstance(error, httpx2.ReadTimeout) and not str(error).startswith("fewer"):
+        return f"nothing came for {constants.HF_HUB_DOWNLOAD_TIMEOUT} s (HF_HUB_DOWNLOAD_TIMEOUT)"
     return _harmless(str(error)) or type(error).__name__
 
 

@@ -171,6 +171,7 @@ OTHER_TASKS: Mapping[str, tuple[Any, bool]] = {
     "outputs": (("out", "parts/*"), True),
     "local": ({"token": "secret"}, False),
     "memory": (2**30, False),
+    "always": (True, False),
 }
 
 
