@@ -7,7 +7,6 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -24,21 +23,29 @@ from maxbuild.engine.remote import Limits
 LARGE = 50_000_000  # more than the buffers of two sockets hold
 
 
+Serve = Callable[[socket.socket, threading.Event], None]
+"""Sees to a connection until it is gone or the event says that nobody waits for an answer any more."""
+
+
 @contextmanager
-def listening(serve: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Answer one connection that asks for nothing (so that an upload begins) and one that `serve` sees to."""
+def listening(serve: Serve) -> Iterator[str]:
+    """Let `serve` see to one connection, for as long as the block lasts: a busy host may need long to give it up."""
+    over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def run() -> None:
             with suppress(OSError):
                 connection, _ = listener.accept()
                 with connection:
-                    serve(connection)
+                    serve(connection, over)
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            over.set()
+            thread.join()
 
 
 def _nothing_there(connection: socket.socket) -> None:
@@ -49,23 +56,22 @@ def _nothing_there(connection: socket.socket) -> None:
     connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
 
 
-def _reads_nothing(connection: socket.socket) -> None:
+def _reads_nothing(connection: socket.socket, over: threading.Event) -> None:
     _nothing_there(connection)
-    time.sleep(4)
+    over.wait()
 
 
-def _reads_a_byte_now_and_then(connection: socket.socket) -> None:
+def _reads_a_byte_now_and_then(connection: socket.socket, over: threading.Event) -> None:
     _nothing_there(connection)
-    while connection.recv(1):
-        time.sleep(0.02)
+    while not over.wait(0.02) and connection.recv(1):
+        pass
 
 
-def _reads_and_answers_a_byte_now_and_then(connection: socket.socket) -> None:
+def _reads_and_answers_a_byte_now_and_then(connection: socket.socket, over: threading.Event) -> None:
     _nothing_there(connection)
     connection.recv(100_000)
-    for _ in range(500):
+    while not over.wait(0.02):
         connection.sendall(b"H")
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +89,7 @@ def _reads_and_answers_a_byte_now_and_then(connection: socket.socket) -> None:
     ],
 )
 def test_an_upload_that_stands_still_is_given_up(
-    serve: Callable[[socket.socket], None],
+    serve: Serve,
     size: int,
     limits: Limits,
     words: str,
