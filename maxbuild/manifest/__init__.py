@@ -9,10 +9,10 @@ from maxbuild.manifest.model import (
     LocalFolder,
     Manifest,
     ModelConfig,
-    SpeculativeConfig,
 )
 from maxbuild.manifest.options import OPTIONS, Option, TaskKind
 from maxbuild.manifest.schema import json_schema, write_json_schema
+from maxbuild.manifest.sections import SpeculativeConfig
 
 __all__ = [
     "OPTIONS",

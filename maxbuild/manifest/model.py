@@ -4,37 +4,32 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SerializerFunctionWrapHandler,
-    ValidationInfo,
-    WrapSerializer,
-    field_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator
 
 from maxbuild.errors import UsageError
-from maxbuild.manifest.options import NAME_PATTERN, NOT_YET, ROLE, SPECULATIVE, Option, get_option
-from maxbuild.manifest.suggest import did_you_mean
+from maxbuild.manifest.checks import wrong
+from maxbuild.manifest.devices import check_devices, parse_devices
+from maxbuild.manifest.fields import FROZEN, FreeMapping, Line, Section, check_line
+from maxbuild.manifest.options import NAME_PATTERN, ROLE, defaults_at
+from maxbuild.manifest.sections import CompileConfig, KvCacheConfig, RuntimeConfig, SamplingConfig, SpeculativeConfig
+
+if TYPE_CHECKING:
+    from maxbuild.architectures.modules import ArchitectureModule
+    from maxbuild.manifest.weight_paths import WeightSource
 
 LARGEST_TEMPLATE: Final = 1 << 20
 LONGEST_REPOSITORY: Final = 96
 
 _REPOSITORY_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 _REPOSITORY = re.compile(f"{_REPOSITORY_PART}/{_REPOSITORY_PART}")
+_role = defaults_at(ROLE)
+
 _HUB_ADDRESS = re.compile(f"https?://(?:www\\.)?(?:huggingface\\.co|hf\\.co)/({_REPOSITORY.pattern})(?:/.*)?")
 
 
@@ -57,38 +52,6 @@ class HubRepository:
     """A model that lies in a repository of the hub, `organization/name`."""
 
     repo_id: str
-
-
-def wrong(message: str, hint: str | None = None, causes: tuple[str, ...] = ()) -> PydanticCustomError:
-    """Return the error that a validator raises to have `message` and `hint` shown at the value's place."""
-    return PydanticCustomError("maxbuild", "{message}", {"message": message, "hint": hint, "causes": causes})
-
-
-def _choice_of(option: Option) -> BeforeValidator:
-    """Return a validator that takes the option's choices only and names what is known but refused."""
-
-    def check(value: object) -> object:
-        if value in option.choices or not isinstance(value, str):
-            return value
-        if value in option.refused_choices:
-            raise wrong(f"`{option.name}: {value}` is {NOT_YET}", _one_of(option.choices))
-        hint = did_you_mean(value, option.choices) or _one_of(option.choices)
-        raise wrong(f"`{value}` is no `{option.name}`", hint)
-
-    return BeforeValidator(check)
-
-
-def _one_of(names: tuple[str, ...]) -> str:
-    return f"supported: {', '.join(f'`{name}`' for name in names)}"
-
-
-def _check_line(text: str) -> str:
-    """Return `text`, a name or path; such a thing is never empty and holds no line break or control character."""
-    if not text.strip():
-        raise wrong("this must not be empty")
-    if any(unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in text):
-        raise wrong("this must be one line without control characters")
-    return text
 
 
 def _check_name(text: str) -> str:
@@ -114,56 +77,74 @@ def _without_repeats(targets: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(targets))
 
 
-def _dump_mapping(value: Mapping[str, object], dump: SerializerFunctionWrapHandler) -> object:
-    return dump(dict(value))
+def _check_architecture(text: str, info: ValidationInfo) -> str:
+    _find_architectures((text,), _folder_of(info.context, "custom_architectures"))
+    return text
 
 
-# A frozen model is as frozen as what it holds; the library cannot write a mapping proxy by itself.
-_FROZEN: Final = (AfterValidator(MappingProxyType), WrapSerializer(_dump_mapping))
+def _find_architectures(texts: tuple[str, ...], folder: Path) -> tuple[ArchitectureModule, ...]:
+    if not texts:
+        return ()
+    # Imported here: hardly any manifest names one.
+    from maxbuild.architectures.modules import find_modules  # noqa: PLC0415
 
-Line = Annotated[str, AfterValidator(_check_line)]
+    try:
+        return find_modules(texts, folder)
+    except UsageError as error:
+        raise wrong(error.message, error.hint, error.causes) from None
+
+
 Target = Annotated[str, AfterValidator(_canonical_target)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-
-class ModelConfig(_Strict):
+class ModelConfig(Section):
     """One component's model: where it is, and the values that shape what is built of it.
 
     Relative paths are relative to the `folder` of the validation context, where there is none to the working directory.
     """
 
+    place: ClassVar[str] = ROLE
+
     model_path: Line
     huggingface_model_revision: Line | None = None
+    huggingface_weight_revision: Line | None = None
+    weight_path: Annotated[tuple[Line, ...], Field(strict=False)] = _role["weight_path"]
     subfolder: Line | None = None
-    trust_remote_code: bool = False
-    quantization_encoding: Annotated[
-        Encoding | None, Field(strict=False), _choice_of(get_option(ROLE, "quantization_encoding"))
-    ] = None
-    max_length: Annotated[int | None, Field(ge=get_option(ROLE, "max_length").minimum)] = None
-    use_subgraphs: bool = True
-    emit_ptx: bool = False
+    force_download: bool = _role["force_download"]
+    trust_remote_code: bool = _role["trust_remote_code"]
+    quantization_encoding: Annotated[Encoding | None, Field(strict=False)] = None
+    max_length: int | None = None
+    vision_config_overrides: FreeMapping | None = None
+    pool_embeddings: bool | None = None
+    enable_echo: bool = _role["enable_echo"]
+    devices: Line | None = None
+    use_subgraphs: bool = _role["use_subgraphs"]
     chat_template: str | None = None
     """The template itself, also where the manifest names a file."""
     served_model_name: Line | None = None
 
     _source: LocalFolder | HubRepository = PrivateAttr()
+    _weights: tuple[WeightSource, ...] = PrivateAttr()
 
     @property
     def source(self) -> LocalFolder | HubRepository:
         """Return where the model comes from, by the form of `model_path`."""
         return self._source
 
+    @property
+    def weights(self) -> tuple[WeightSource, ...]:
+        """Return what `weight_path` names; nothing where the weights lie beside the configuration."""
+        return self._weights
+
     def model_post_init(self, context: Any, /) -> None:
         """Remember where the model comes from."""
-        self._source = find_source(self.model_path, _folder_of(context))
+        self._source = find_source(self.model_path, _folder_of(context, "model_path"))
+        self._weights = _find_weights(self.weight_path, _folder_of(context, "weight_path"))
 
     @field_validator("model_path", mode="after")
     @classmethod
     def _check_model_path(cls, text: str, info: ValidationInfo) -> str:
-        find_source(text, _folder_of(info.context))
+        find_source(text, _folder_of(info.context, "model_path"))
         return text
 
     @field_validator("huggingface_model_revision", mode="after")
@@ -175,6 +156,12 @@ class ModelConfig(_Strict):
                 "leave it out, or name a hub repository in `model_path`",
             )
         return text
+
+    @field_validator("weight_path", mode="after")
+    @classmethod
+    def _check_weight_path(cls, texts: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        _find_weights(texts, _folder_of(info.context, "weight_path"))
+        return texts
 
     @field_validator("subfolder", mode="after")
     @classmethod
@@ -188,34 +175,60 @@ class ModelConfig(_Strict):
             raise wrong(f"no such folder in the model: `{text}`", causes=(f"looked for {source.path / text}",))
         return text
 
+    @field_validator("devices", mode="after")
+    @classmethod
+    def _check_devices(cls, text: str | None) -> str | None:
+        return None if text is None or parse_devices(text).kind == "default" else text.strip()
+
     @field_validator("chat_template", mode="after")
     @classmethod
     def _read_chat_template(cls, text: str | None, info: ValidationInfo) -> str | None:
-        return None if text is None else read_template(text, _folder_of(info.context))
+        return None if text is None else read_template(text, _folder_of(info.context, "chat_template"))
 
 
-class SpeculativeConfig(_Strict):
-    """How the draft's tokens come about and how they are accepted."""
-
-    speculative_method: Annotated[Literal["standalone"], _choice_of(get_option(SPECULATIVE, "speculative_method"))]
-    num_speculative_tokens: Annotated[int, Field(ge=get_option(SPECULATIVE, "num_speculative_tokens").minimum)]
-    rejection_sampling_strategy: Annotated[
-        Literal["greedy"], _choice_of(get_option(SPECULATIVE, "rejection_sampling_strategy"))
-    ] = "greedy"
-
-
-class Manifest(_Strict):
+class Manifest(Section):
     """What the user wrote, overrides and command line included, with the origin of every value."""
 
     version: Literal[1]
     name: Annotated[str, AfterValidator(_check_name)]
     targets: Annotated[tuple[Target, ...], Field(strict=False), AfterValidator(_without_repeats)]
-    models: Annotated[Mapping[str, ModelConfig], *_FROZEN]
+    models: Annotated[Mapping[str, ModelConfig], *FROZEN]
     speculative: SpeculativeConfig | None = None
+    compile: CompileConfig = CompileConfig()
+    kv_cache: KvCacheConfig = KvCacheConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+    custom_architectures: Annotated[
+        tuple[Annotated[Line, AfterValidator(_check_architecture)], ...], Field(strict=False)
+    ] = ()
     overrides: Annotated[tuple[str, ...], Field(strict=False)] = ()
     path: Path
-    origins: Annotated[Mapping[str, str], *_FROZEN]
+    origins: Annotated[Mapping[str, str], *FROZEN]
     """Who had the last word on each value: `main.max_length` → `default`, `manifest`, `override#2` or `flag`."""
+    variant: str = ""
+    """Which variant this is of those that a matrix makes, `bfloat16`; empty where there is no matrix."""
+    variants: tuple[Manifest, ...] = ()
+    """The variants that a matrix makes; the values beside are then the first one's, under the name of the whole."""
+
+    _architectures: tuple[ArchitectureModule, ...] = PrivateAttr()
+
+    @property
+    def architectures(self) -> tuple[ArchitectureModule, ...]:
+        """Return the modules that `custom_architectures` names."""
+        return self._architectures
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Remember where custom architectures come from."""
+        self._architectures = _find_architectures(
+            self.custom_architectures, _folder_of(context, "custom_architectures")
+        )
+
+    @field_validator("models", mode="after")
+    @classmethod
+    def _check_devices(cls, models: Mapping[str, ModelConfig], info: ValidationInfo) -> Mapping[str, ModelConfig]:
+        devices = {role: model.devices for role, model in models.items() if model.devices is not None}
+        check_devices(devices, info.data.get("targets", ()))
+        return models
 
 
 def find_source(text: str, folder: Path) -> LocalFolder | HubRepository:
@@ -224,7 +237,7 @@ def find_source(text: str, folder: Path) -> LocalFolder | HubRepository:
     path = folder / os.path.expanduser(text)
     if os.path.isdir(path):
         return LocalFolder(Path(os.path.realpath(path)))
-    if not text.startswith((".", "/", "~")) and _names_repository(text):
+    if not text.startswith((".", "/", "~")) and names_repository(text):
         return HubRepository(text)
     if address := _HUB_ADDRESS.fullmatch(text):
         raise wrong("an address is not a model path", f"did you mean `{address[1]}`?")
@@ -238,7 +251,7 @@ def find_source(text: str, folder: Path) -> LocalFolder | HubRepository:
     )
 
 
-def _names_repository(text: str) -> bool:
+def names_repository(text: str) -> bool:
     """Tell whether `text` is a name that the hub would give to a repository."""
     fits = len(text) <= LONGEST_REPOSITORY and _REPOSITORY.fullmatch(text)
     return bool(fits) and "--" not in text and ".." not in text
@@ -249,7 +262,7 @@ def read_template(text: str, folder: Path) -> str:
     # Every template that depends on the conversation holds `{{` or `{%`, and no sane path does.
     if "{" in text or "\n" in text:
         return text
-    path = folder / os.path.expanduser(_check_line(text))
+    path = folder / os.path.expanduser(check_line(text))
     try:
         with path.open("rb") as stream:
             data = stream.read(LARGEST_TEMPLATE + 1)
@@ -266,11 +279,21 @@ def read_template(text: str, folder: Path) -> str:
     return content
 
 
-def _folder_of(context: Any) -> Path:
-    return context["folder"] if context else Path()
+def _find_weights(texts: tuple[str, ...], folder: Path) -> tuple[WeightSource, ...]:
+    if not texts:
+        return ()
+    # Imported here: hardly any manifest names weights, and what reads their names imports this.
+    from maxbuild.manifest.weight_paths import find_weights  # noqa: PLC0415
+
+    return find_weights(texts, folder)
+
+
+def _folder_of(context: Any, name: str) -> Path:
+    """Return what a relative path in the field `name` is relative to: the folder of the file that says the field."""
+    return context.get("folders", {}).get(name, context["folder"]) if context else Path()
 
 
 def _checked_source(info: ValidationInfo) -> LocalFolder | HubRepository | None:
     """Return the source by the `model_path` validated before, None where that one failed."""
     text = info.data.get("model_path")
-    return None if text is None else find_source(text, _folder_of(info.context))
+    return None if text is None else find_source(text, _folder_of(info.context, "model_path"))

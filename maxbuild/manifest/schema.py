@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Final
 
 from maxbuild.manifest.options import (
-    EFFECTIVE_ROLES,
+    KNOWN_ROLES,
     NAME_PATTERN,
+    PLACES,
     ROLE,
-    SPECULATIVE,
+    ROLE_PATTERN,
+    SECTIONS,
     TOP,
     Option,
     ValueType,
@@ -21,50 +23,68 @@ from maxbuild.manifest.options import (
 _EXTRA: Final[dict[str, dict[str, object]]] = {
     "version": {"const": 1},
     "name": {"pattern": f"^{NAME_PATTERN}$"},
-    "targets": {"minItems": 1, "items": {"type": "string", "minLength": 1}},
+    "targets": {"minItems": 1},
     "overrides": {"items": {"type": "string", "pattern": "^[^.=]+[.][^=]+=.+$"}},
     # A commit that happens to be all digits is read as the text it is; an editor takes it for a number.
     "huggingface_model_revision": {"type": ["string", "integer"]},
-    "use_subgraphs": {"default": True},
-    "emit_ptx": {"default": False},
-    "trust_remote_code": {"default": False},
-    "rejection_sampling_strategy": {"default": "greedy"},
+    "huggingface_weight_revision": {"type": ["string", "integer"]},
+    "extends": {"type": ["string", "array"]},
+    "environment": {"type": ["array", "object"], "items": {"type": ["string", "object"]}},
+    "matrix": {
+        "minProperties": 1,
+        "additionalProperties": {"type": "array", "minItems": 1},
+        "patternProperties": {"^(include|exclude)$": {"type": "array", "items": {"type": "object"}}},
+    },
 }
+
+# How a variable of the environment is referred to, in place of a value that is no text; it binds texts alone.
+_REFERENCE: Final = {"pattern": r"^\$\{env:[A-Za-z_][A-Za-z0-9_]*\}$"}
 
 
 def json_schema() -> dict[str, object]:
     """Return the schema of a manifest, in draft 2020-12."""
-    top = {option.name: _property(option) for option in options_at(TOP) if option.effective}
-    roles = {role: {"$ref": "#/$defs/model"} for role in EFFECTIVE_ROLES}
+    sections = [section for section in SECTIONS if any(option.accepted for option in options_at(section))]
+    top = {option.name: _property(option) for option in options_at(TOP) if option.accepted}
     top["models"] = {
         **top["models"],
-        "properties": roles,
-        "required": ["main"],
+        "properties": {role: {"$ref": "#/$defs/model"} for role in KNOWN_ROLES},
+        "patternProperties": {f"^{ROLE_PATTERN}$": {"$ref": "#/$defs/model"}},
         "additionalProperties": False,
     }
-    top["speculative"] = {"$ref": "#/$defs/speculative"}
-    has_draft = {"properties": {"models": {"required": ["draft"]}}, "required": ["models"]}
-    has_speculative = {"required": ["speculative"]}
+    top |= {section: {"$ref": f"#/$defs/{section}"} for section in sections}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "maxbuild manifest",
         "description": "What to build: models by role, and the targets to build them for.",
         "type": "object",
         "properties": top,
-        "required": ["version", "name", "targets", "models"],
+        "required": ["version"],
         "additionalProperties": False,
+        # Of a manifest that extends others, what is missing here may stand there.
+        "if": {"not": {"required": ["extends"]}},
+        "then": _whole(),
+        "$defs": {
+            "model": _object(ROLE, required=[]),
+            **{section: _object(section) for section in sections},
+        },
+    }
+
+
+def _whole() -> dict[str, object]:
+    """Return what has to be said, by a manifest that extends no other."""
+    has_draft = {"properties": {"models": {"required": ["draft"]}}, "required": ["models"]}
+    has_speculative = {"required": ["speculative"]}
+    has_targets = {"required": ["targets"]}
+    chosen_by_matrix = {"properties": {"matrix": {"required": ["target"]}}, "required": ["matrix"]}
+    role = {"anyOf": [{"required": _required(ROLE)}, {"required": ["config_file"]}]}
+    return {
+        "required": [name for name in _required(TOP) if name != "targets"],
+        "properties": {"models": {"required": ["main"], "additionalProperties": role}},
+        "anyOf": [has_targets, chosen_by_matrix],
         "allOf": [
             {"if": has_draft, "then": has_speculative},
             {"if": has_speculative, "then": has_draft},
         ],
-        "$defs": {
-            "model": _section(ROLE, "One model under its role.", ("model_path",)),
-            "speculative": _section(
-                SPECULATIVE,
-                "Speculative decoding: how the draft's tokens come about and how they are accepted.",
-                ("speculative_method", "num_speculative_tokens"),
-            ),
-        },
     }
 
 
@@ -78,18 +98,25 @@ def write_json_schema(path: Path) -> None:
     path.write_text(schema_text(), encoding="utf-8")
 
 
-def _section(place: str, description: str, required: tuple[str, ...]) -> dict[str, object]:
+def _object(place: str, required: list[str] | None = None) -> dict[str, object]:
+    """Return what stands at `place`; nothing but the options that do something is allowed there."""
     return {
-        "description": description,
+        "description": PLACES[place],
         "type": "object",
-        "properties": {option.name: _property(option) for option in options_at(place) if option.effective},
-        "required": list(required),
+        "properties": {option.name: _property(option) for option in options_at(place) if option.accepted},
+        "required": _required(place) if required is None else required,
         "additionalProperties": False,
     }
 
 
+def _required(place: str) -> list[str]:
+    return [option.name for option in options_at(place) if option.required]
+
+
 def _property(option: Option) -> dict[str, object]:
-    return {"description": option.help, **_type_of(option), **_EXTRA.get(option.name, {})}
+    default = list(option.default) if isinstance(option.default, tuple) else option.default
+    told = {} if default is None or option.required else {"default": default}
+    return {"description": option.help, **_type_of(option), **told, **_EXTRA.get(option.name, {})}
 
 
 def _type_of(option: Option) -> dict[str, object]:
@@ -97,14 +124,24 @@ def _type_of(option: Option) -> dict[str, object]:
         case ValueType.TEXT:
             return {"type": "string", "minLength": 1}
         case ValueType.CHOICE:
-            return {"type": "string", "enum": list(option.choices)}
+            return {"anyOf": [{"enum": list(option.choices)}, {"type": "string", **_REFERENCE}]}
         case ValueType.INTEGER:
-            return {"type": "integer"} | ({} if option.minimum is None else {"minimum": option.minimum})
+            return {"type": ["integer", "string"], **_bounds_of(option), **_REFERENCE}
         case ValueType.NUMBER:
-            return {"type": "number"}
+            return {"type": ["number", "string"], **_bounds_of(option), **_REFERENCE}
         case ValueType.BOOLEAN:
-            return {"type": "boolean"}
+            return {"type": ["boolean", "string"], **_REFERENCE}
         case ValueType.LIST:
-            return {"type": "array"}
+            return {"type": "array", "items": {"type": "string", "minLength": 1}}
         case ValueType.MAPPING:
             return {"type": "object"}
+
+
+def _bounds_of(option: Option) -> dict[str, object]:
+    bounds = {
+        "minimum": option.minimum,
+        "exclusiveMinimum": option.above,
+        "maximum": option.maximum,
+        "multipleOf": option.multiple,
+    }
+    return {name: bound for name, bound in bounds.items() if bound is not None}

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from maxbuild.manifest import ModelConfig, SpeculativeConfig, json_schema, write_json_schema
+from maxbuild.manifest import json_schema, write_json_schema
+from maxbuild.manifest.options import ROLE, SECTIONS, TOP, options_at
 
 COMMITTED = Path(__file__).parents[2] / "manifests" / "manifest.schema.json"
 
@@ -37,7 +38,8 @@ def test_schema_is_strict_and_described_everywhere() -> None:
     schema = json_schema()
     definitions: Any = schema["$defs"]
     objects = objects_of(schema)
-    assert len(objects) == 4
+    sections = [place for place in SECTIONS if any(option.accepted for option in options_at(place))]
+    assert len(objects) == len(["the manifest", "models", "one model", *sections])
     for part in objects:
         assert part["additionalProperties"] is False
         for name, property_ in part["properties"].items():
@@ -45,16 +47,39 @@ def test_schema_is_strict_and_described_everywhere() -> None:
             assert described["description"], name
 
 
-def test_schema_names_the_fields_and_defaults_of_the_models() -> None:
-    """Fields, required fields and defaults agree with what a manifest is validated by."""
-    definitions: Any = json_schema()["$defs"]
-    for name, model in (("model", ModelConfig), ("speculative", SpeculativeConfig)):
-        section = definitions[name]
-        assert set(section["properties"]) == set(model.model_fields)
-        assert set(section["required"]) == {key for key, field in model.model_fields.items() if field.is_required()}
-        for key, property_ in section["properties"].items():
-            if "default" in property_:
-                assert property_["default"] == model.model_fields[key].default
+def test_schema_names_what_the_table_accepts() -> None:
+    """Fields, required ones, defaults and bounds agree with what a manifest is validated by; none is a refused one."""
+    schema: Any = json_schema()
+    definitions: Any = schema["$defs"]
+    for place in (TOP, ROLE, *SECTIONS):
+        accepted = {option.name: option for option in options_at(place) if option.accepted}
+        name = "model" if place == ROLE else place
+        if place != TOP and not accepted:
+            assert name not in definitions
+            continue
+        section = schema if place == TOP else definitions[name]
+        assert section["properties"].keys() - SECTIONS == accepted.keys()
+        required = {option.name for option in accepted.values() if option.required}
+        assert set(section["required"]) == (required if place in SECTIONS else {"version"} & accepted.keys())
+        for key, option in accepted.items():
+            told = section["properties"][key]
+            if option.default is not None and not option.required:
+                assert told["default"] == (list(option.default) if option.default == () else option.default)
+            assert told.get("anyOf", [{}])[0].get("enum", []) == list(option.choices)
+            assert told.get("minimum") == option.minimum
+            assert told.get("exclusiveMinimum") == option.above
+            assert told.get("maximum") == option.maximum
+
+
+def test_what_a_manifest_extends_may_say_what_it_lacks() -> None:
+    """Only a manifest that extends no other has to say all that is needed; a matrix may choose its targets."""
+    schema: Any = json_schema()
+    assert schema["if"] == {"not": {"required": ["extends"]}}
+    whole = schema["then"]
+    assert set(whole["required"]) == {option.name for option in options_at(TOP) if option.required} - {"targets"}
+    assert {"required": ["targets"]} in whole["anyOf"]
+    assert whole["properties"]["models"]["required"] == ["main"]
+    assert {"required": ["model_path"]} in whole["properties"]["models"]["additionalProperties"]["anyOf"]
 
 
 def test_schema_is_json() -> None:
