@@ -8,6 +8,12 @@ from typing import Annotated, TypeAlias
 import typer
 
 ManifestFile: TypeAlias = Annotated[Path, typer.Argument(metavar="MANIFEST", help="The manifest, a YAML file.")]
+ManifestOrValues: TypeAlias = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="MANIFEST", help="The manifest, a YAML file; without one, the flags say it.", show_default=False
+    ),
+]
 Targets: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
@@ -19,7 +25,18 @@ Targets: TypeAlias = Annotated[
 ]
 Overrides: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--override", metavar="ROLE.FIELD=VALUE", help="Override one value of a model; may be repeated."),
+    typer.Option(
+        "--override",
+        "--model-override",
+        metavar="ROLE.FIELD=VALUE",
+        help="Override one value, of a model or (`SECTION.FIELD=VALUE`) of a section; may be repeated.",
+    ),
+]
+Variants: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--variant", metavar="VARIANT", help="Of the variants that a matrix makes, only VARIANT; may be repeated."
+    ),
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 OutputFile: TypeAlias = Annotated[

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+from maxbuild.cli.network import use_network
+from maxbuild.cli.values import Said
 from maxbuild.engine import Report, Store, default_store_root, survey
-from maxbuild.manifest import Manifest, load_manifest
+from maxbuild.manifest import Manifest
 from maxbuild.plan import ManifestPlan, make_plan
+
+if TYPE_CHECKING:
+    from maxbuild.plan.matrix import MatrixPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +24,7 @@ class Project:
 
     manifest: Manifest
     store: Store
-    plan: ManifestPlan
+    plan: ManifestPlan | MatrixPlan
 
     def survey(self) -> Report:
         """Return what a build would do."""
@@ -28,18 +33,19 @@ class Project:
 
 @contextmanager
 def open_project(
-    path: Path,
-    targets: Sequence[str] | None,
-    overrides: Sequence[str] | None,
-    *,
-    pin: bool = False,
-    ask: bool = True,
+    said: Said, *, pin: bool = False, ask: bool = True, locked: bool = False, offline: bool = False
 ) -> Iterator[Project]:
-    """Lend the project of the manifest at `path`; ManifestError, UsageError or StoreError where there is none.
+    """Lend the project of the manifest that is said; ManifestError, UsageError or StoreError where there is none.
 
     pin: write what hub revisions resolve to into the lock file; only a build does. ask: whether the hub may be asked
-    for revisions that are not pinned; where it may not, WorkFound is raised.
+    for revisions that are not pinned; where it may not, WorkFound is raised. locked: UsageError is raised where the
+    lock would change. offline: no socket is opened, and MaxbuildError lists what cannot be pinned without.
     """
-    manifest = load_manifest(path, targets=targets, overrides=overrides or ())
+    networked = use_network(offline=offline)
+    manifest = said.load()
     with Store(default_store_root(os.environ)) as store:
-        yield Project(manifest, store, make_plan(manifest, pin=pin, ask=ask))
+        if ask and not locked and not networked:
+            from maxbuild.offline import require_pins  # noqa: PLC0415 - hardly any build is told so
+
+            require_pins(manifest, store)
+        yield Project(manifest, store, make_plan(manifest, pin=pin, ask=ask, locked=locked))

@@ -1,10 +1,12 @@
 """A manifest's file as plain values, each of whose places is known: anything here can be pointed at.
 
 Duplicate keys, merge keys and aliases are settled here, so that the rooms above see dictionaries, lists and scalars.
+What other files and the command line say is put among the values of the manifest's own file, each with its own place.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -22,6 +24,7 @@ from maxbuild.manifest.nodes import (
     Sequence,
     compose,
 )
+from maxbuild.manifest.tokens import masked
 
 LARGEST_FILE: Final = 1 << 20
 
@@ -40,26 +43,89 @@ class Place:
     column: int = 0
     source: str = ""
 
+    @property
+    def folder(self) -> Path:
+        """Return what a relative path said here is relative to: the file's folder, or where the command was typed."""
+        return Path(self.file).parent if self.line else Path()
+
+    def find(self, text: str) -> Path:
+        """Return where `text`, a path said here, leads."""
+        return self.folder / os.path.expanduser(text)  # noqa: PTH111 - it leaves alone a home that nobody has
+
+    @property
+    def name(self) -> str:
+        """Return `file:line`, or the words of the command line."""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
     def problem(self, message: str, hint: str | None = None, causes: tuple[str, ...] = ()) -> Problem:
-        """Return what is wrong here as a problem."""
-        return Problem(self.file, self.line, self.column, message, self.source, hint, causes)
+        """Return what is wrong here as a problem; no token that stands here is in it."""
+        causes = tuple(masked(cause) for cause in causes)
+        return Problem(masked(self.file), self.line, self.column, masked(message), masked(self.source), hint, causes)
 
 
 @dataclass(slots=True)
 class Document:
-    """The values of one file, where each of them and each of their keys stands, and what was wrong on the way."""
+    """The values of one file, where each of them and each of their keys stands, and what was wrong on the way.
+
+    `lines` is None where there is no file, and `file` is then what the values are said by. `origins` tells who said a
+    value that the file does not say itself.
+    """
 
     file: str
-    lines: list[str]
+    lines: list[str] | None
     root: dict[str, Value] = field(default_factory=dict)
     values: dict[Steps, Place] = field(default_factory=dict)
     keys: dict[Steps, Place] = field(default_factory=dict)
+    origins: dict[Steps, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def place(self, position: Position) -> Place:
         """Return the place at `position`, with the text of its line."""
+        if self.lines is None:
+            return Place(self.file)
         source = self.lines[position.line - 1] if position.line <= len(self.lines) else ""
         return Place(self.file, position.line, position.column, source)
+
+    def mentions(self, text: str) -> bool:
+        """Tell whether `text` stands anywhere in the file."""
+        return any(text in line for line in self.lines or ())
+
+    def copy(self) -> Document:
+        """Return a document that can be changed without changing this one."""
+        root = {key: _copy(value) for key, value in self.root.items()}
+        known = (dict(self.values), dict(self.keys), dict(self.origins))
+        return Document(self.file, self.lines, root, *known, list(self.problems))
+
+    def origin(self, steps: Steps) -> str:
+        """Return who said the value at `steps`."""
+        return self.origins.get(steps, "manifest")
+
+    def folders(self, steps: Steps) -> dict[str, Path]:
+        """Return for each key of the mapping at `steps` that others than the file itself say, their folder."""
+        return {
+            str(said[-1]): self.value_place(said).folder
+            for said in self.origins
+            if len(said) == len(steps) + 1 and said[:-1] == steps
+        }
+
+    def put(self, steps: Steps, value: Value, place: Place, origin: str) -> None:
+        """Put `value`, said at `place`, where `steps` lead, in place of what is there; mappings on the way are made.
+
+        TypeError where something that is no mapping is on the way.
+        """
+        inner: Value = self.root
+        for step in steps[:-1]:
+            if not isinstance(inner, dict):
+                raise TypeError(step)
+            inner = inner.setdefault(str(step), {})
+        if not isinstance(inner, dict):
+            raise TypeError(steps[-2])
+        inner[str(steps[-1])] = value
+        for known in (self.values, self.keys, self.origins):
+            for within in [known_steps for known_steps in known if known_steps[: len(steps)] == steps]:
+                del known[within]
+        self.values[steps] = self.keys[steps] = place
+        self.origins[steps] = origin
 
     def value_place(self, steps: Steps) -> Place:
         """Return where the value at `steps` stands; for one that is missing, the key it is missing under."""
@@ -76,16 +142,27 @@ class Document:
         return self.keys.get(steps) or self.value_place(steps)
 
 
-def read_document(path: Path) -> Document:
-    """Read the manifest at `path`; ManifestError when it is not a file that holds one YAML mapping in UTF-8."""
-    text = _read_text(path)
+def read_document(path: Path, what: str = "manifest") -> Document:
+    """Read the file at `path`, which is to be a `what`; ManifestError when it holds not one YAML mapping in UTF-8."""
+    text = _read_text(path, what)
     document = Document(str(path), LINE_BREAK.split(text))
     try:
-        document.root = _Expansion(document).expand_root(_compose_mapping(text))
+        document.root = _Expansion(document).expand_root(_compose_mapping(text, what))
     except Fault as fault:
         problem = document.place(fault.position).problem(fault.message, fault.hint, fault.causes)
         raise ManifestError([problem]) from None
     return document
+
+
+def parse_value(text: str, place: Place) -> Value | Problem:
+    """Return the value that `text`, a piece of YAML said at `place`, stands for, or what is wrong with it there."""
+    document = Document(place.file, None)
+    try:
+        node = compose(text)
+        value = Scalar(Position(1, 1), "", plain=True) if node is None else _Expansion(document).expand(node, ())
+    except Fault as fault:
+        return place.problem(fault.message, fault.hint, fault.causes)
+    return place.problem(document.problems[0].message) if document.problems else value
 
 
 def plain(value: Value) -> object:
@@ -117,14 +194,24 @@ def describe(value: object) -> str:
             return f"`{text[:60]}…`" if len(text) > 60 else f"`{text}`"
 
 
-def _compose_mapping(text: str) -> Mapping:
+def _copy(value: Value) -> Value:
+    match value:
+        case dict():
+            return {key: _copy(item) for key, item in value.items()}
+        case list():
+            return [_copy(item) for item in value]
+        case _:
+            return value
+
+
+def _compose_mapping(text: str, what: str) -> Mapping:
     """Return the mapping that `text` is; Fault when it is anything else."""
     root = compose(text)
-    hint = "a manifest starts with `version: 1`"
+    hint = "a manifest starts with `version: 1`" if what == "manifest" else None
     if root is None or (isinstance(root, Scalar) and root.empty):
-        raise Fault(Position(1, 1), "the manifest is empty", hint=hint)
+        raise Fault(Position(1, 1), f"the {what} is empty", hint=hint)
     if not isinstance(root, Mapping):
-        raise Fault(root.position, f"a manifest is a mapping of keys to values, not {describe(root)}", hint=hint)
+        raise Fault(root.position, f"a {what} is a mapping of keys to values, not {describe(root)}", hint=hint)
     return root
 
 
@@ -142,7 +229,8 @@ class _Expansion:
         self._document.values[()] = self._document.place(root.position)
         return self._expand_mapping(root, ())
 
-    def _expand(self, node: Node, steps: Steps) -> Value:
+    def expand(self, node: Node, steps: Steps) -> Value:
+        """Return the value of `node`, which stands at `steps`; Fault beyond the bounds."""
         self._spend(node)
         if len(steps) > DEEPEST:
             raise Fault(node.position, f"nested deeper than {DEEPEST} levels once aliases are replaced")
@@ -151,7 +239,7 @@ class _Expansion:
             case Scalar():
                 return node
             case Sequence(items=items):
-                return [self._expand(item, (*steps, index)) for index, item in enumerate(items)]
+                return [self.expand(item, (*steps, index)) for index, item in enumerate(items)]
             case Mapping():
                 return self._expand_mapping(node, steps)
 
@@ -160,7 +248,7 @@ class _Expansion:
         for key, item in self._entries(node, 0):
             inner = (*steps, key.text)
             self._document.keys[inner] = self._document.place(key.position)
-            values[key.text] = self._expand(item, inner)
+            values[key.text] = self.expand(item, inner)
         return values
 
     def _entries(self, node: Mapping, depth: int) -> list[tuple[Scalar, Node]]:
@@ -202,22 +290,22 @@ class _Expansion:
             self._document.problems.append(self._document.place(position).problem(message, hint))
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, what: str) -> str:
     """Return the text of the file at `path`; ManifestError when it cannot be had."""
     place = Place(str(path))
     try:
         with path.open("rb") as stream:
             data = stream.read(LARGEST_FILE + 1)
     except FileNotFoundError:
-        raise ManifestError([place.problem("no such manifest")]) from None
+        raise ManifestError([place.problem(f"no such {what}")]) from None
     except IsADirectoryError:
-        hint = f"name the manifest in it, for example {path}/manifest.yaml"
-        raise ManifestError([place.problem("this is a folder, not a manifest", hint)]) from None
+        hint = f"name the {what} in it, for example {path}/{what.partition(' ')[0]}.yaml"
+        raise ManifestError([place.problem(f"this is a folder, not a {what}", hint)]) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ManifestError([place.problem("cannot read the manifest", causes=(reason,))]) from None
+        raise ManifestError([place.problem(f"cannot read the {what}", causes=(reason,))]) from None
     if len(data) > LARGEST_FILE:
-        raise ManifestError([place.problem(f"larger than {LARGEST_FILE} bytes, so this is no manifest")])
+        raise ManifestError([place.problem(f"larger than {LARGEST_FILE} bytes, so this is no {what}")])
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -12,12 +12,11 @@ from maxbuild.manifest.document import Document, Steps, Value, describe, plain
 from maxbuild.manifest.nodes import Scalar
 from maxbuild.manifest.options import (
     COMMAND_LINE,
-    EFFECTIVE_ROLES,
     KNOWN_ROLES,
-    NOT_YET,
+    RESERVED_ROLES,
     ROLE,
+    ROLE_PATTERN,
     SECTIONS,
-    SPECULATIVE,
     TOP,
     Option,
     ValueType,
@@ -27,7 +26,8 @@ from maxbuild.manifest.options import (
 )
 from maxbuild.manifest.suggest import did_you_mean, nearest, normal
 
-_ROLE_NAME = re.compile("[a-z][a-z0-9_]*")
+_ROLE_NAME = re.compile(ROLE_PATTERN)
+_ANOTHER = re.compile("_[0-9]+$")
 _TEXTUAL = {ValueType.TEXT, ValueType.CHOICE, ValueType.LIST}
 
 
@@ -37,34 +37,34 @@ class Sifted:
 
     top: dict[str, object] = field(default_factory=dict)
     models: dict[str, dict[str, object]] = field(default_factory=dict)
-    speculative: dict[str, object] | None = None
+    sections: dict[str, dict[str, object]] = field(default_factory=dict)
 
 
 def sift(document: Document) -> Sifted:
     """Return what `document` says by effective options; every other key of it becomes one of its problems."""
     top: dict[str, object] = {}
     models: dict[str, dict[str, object]] = {}
-    speculative = None
+    sections: dict[str, dict[str, object]] = {}
     for key, value in document.root.items():
         if key == "models":
             models = _sift_models(document, value)
-        elif key == SPECULATIVE:
-            speculative = _sift_fields(document, SPECULATIVE, (key,), value)
         elif key in SECTIONS:
-            _refuse_section(document, key, value)
+            fields = _sift_section(document, key, value)
+            if fields is not None:
+                sections[key] = fields
         else:
             top |= _sift_field(document, TOP, (key,), value)
-    return Sifted(top, models, speculative)
+    return Sifted(top, models, sections)
 
 
 def judge_key(place: str, key: str) -> tuple[str, str | None] | None:
     """Return what is wrong with `key` at `place` and the way out, or None for an effective option."""
     option = find_option(place, key)
     if option:
-        return None if option.effective else (f"option `{key}` is {option.reason}", None)
+        return None if option.accepted else (f"option `{key}` is refused: {option.reason}", None)
     name = normal(key)
     here = options_at(place)
-    names = [option.name for option in here if option.effective] + (list(SECTIONS[:1]) if place == TOP else [])
+    names = [option.name for option in here if option.accepted] + (list(SECTIONS) if place == TOP else [])
     if find_option(place, name) or (place == TOP and name in SECTIONS):
         return f"unknown key `{key}`", f"did you mean `{name}`?"
     if place == TOP and name in KNOWN_ROLES:
@@ -80,15 +80,16 @@ def judge_key(place: str, key: str) -> tuple[str, str | None] | None:
 
 
 def judge_role(role: str) -> tuple[str, str | None] | None:
-    """Return what is wrong with `role` and the way out, or None for one that can be built."""
-    if role in EFFECTIVE_ROLES:
+    """Return what is wrong with `role` and the way out, or None for any name that no known one is meant by."""
+    if _ANOTHER.sub("", role) in KNOWN_ROLES:
         return None
     if not _ROLE_NAME.fullmatch(role):
         hint = did_you_mean(role, KNOWN_ROLES)
         return f"`{role}` is no name for a role", hint or "a role is a small letter, then small letters, digits and `_`"
-    supported = "roles that can be built: " + ", ".join(f"`{name}`" for name in EFFECTIVE_ROLES)
-    hint = None if role in KNOWN_ROLES else did_you_mean(role, KNOWN_ROLES)
-    return f"role `{role}` is {NOT_YET}", hint or supported
+    if role in RESERVED_ROLES:
+        return f"`{role}` is no name for a role: packages call another part of theirs so", None
+    hint = did_you_mean(role, KNOWN_ROLES)
+    return (f"unknown role `{role}`", hint) if hint else None
 
 
 def typed(option: Option, value: Value) -> object:
@@ -146,13 +147,13 @@ def _sift_field(document: Document, place: str, steps: Steps, value: Value) -> d
     return {} if result is None else {key: result}
 
 
-def _refuse_section(document: Document, section: str, value: Value) -> None:
-    """Refuse a section none of whose options is supported: each option by its name, else the section."""
-    if isinstance(value, dict) and value:
-        _sift_fields(document, section, (section,), value)
-    else:
-        place = document.key_place((section,))
-        document.problems.append(place.problem(f"section `{section}` is {NOT_YET}"))
+def _sift_section(document: Document, section: str, value: Value) -> dict[str, object] | None:
+    """Return the fields of a section; one none of whose options is accepted is refused, by each name or as a whole."""
+    if any(option.accepted for option in options_at(section)) or (isinstance(value, dict) and value):
+        return _sift_fields(document, section, (section,), value)
+    reason = options_at(section)[0].reason
+    document.problems.append(document.key_place((section,)).problem(f"section `{section}` is refused: {reason}"))
+    return None
 
 
 def _tell_shape(document: Document, steps: Steps, value: Value) -> None:
@@ -167,11 +168,11 @@ def _judge_misplaced(name: str) -> str | None:
         return f"section `{name}` belongs at the top of the manifest"
     option = find_anywhere(name)
     if option:
-        later = "" if option.effective else f", and is {option.reason}"
+        later = "" if option.accepted else f", and is refused: {option.reason}"
         return f"`{name}` belongs {_under(option.place)}{later}"
     of_draft = find_option(ROLE, name.removeprefix("draft_")) if name.startswith("draft_") else None
     if of_draft:
-        later = "" if of_draft.effective else f", and is {of_draft.reason}"
+        later = "" if of_draft.accepted else f", and is refused: {of_draft.reason}"
         return f"`{name}` belongs under models.draft, as `{of_draft.name}`{later}"
     return None
 
@@ -183,8 +184,8 @@ def _under(place: str) -> str:
 
 
 def _hint_elsewhere(name: str) -> str | None:
-    for place in (TOP, ROLE, SPECULATIVE):
-        here = [option for option in options_at(place) if option.effective]
+    for place in (TOP, ROLE, *SECTIONS):
+        here = [option for option in options_at(place) if option.accepted]
         match = next((option.name for option in here if name in option.aliases), None)
         match = match or nearest(name, (option.name for option in here))
         if match:

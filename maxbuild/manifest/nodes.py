@@ -5,6 +5,7 @@ Scalars keep their text as written, because what a text means (`12345678`, `no`)
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # YAML 1.1 breaks lines at these too, and so must we, for a line number to mean the same line.
 LINE_BREAK: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 _WHOLE_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
+# A number with a point or an exponent; YAML's `.inf` and `.nan` are values of no option.
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]{1,3})?")
 _CONSTANTS: Final = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -46,13 +49,16 @@ class Scalar:
     text: str
     plain: bool
 
-    def value(self) -> str | int | bool | None:
+    def value(self) -> str | int | float | bool | None:
         """Return what the text means by the core schema of YAML 1.2, which has no `yes` and no octal `012`."""
         if not self.plain:
             return self.text
         if self.text in _CONSTANTS:
             return _CONSTANTS[self.text]
-        return int(self.text) if _WHOLE_NUMBER.fullmatch(self.text) else self.text
+        if _WHOLE_NUMBER.fullmatch(self.text):
+            return int(self.text)
+        number = float(self.text) if _NUMBER.fullmatch(self.text) else math.inf
+        return number if math.isfinite(number) else self.text
 
     @property
     def empty(self) -> bool:

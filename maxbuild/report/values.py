@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -16,29 +16,59 @@ _COLUMNS = (Column("value"), Column("is", least=24), Column("from"))
 
 
 class FinalValue(NamedTuple):
-    """One value: its name as in `role.field`, what it is, and `default`, `manifest`, `override#2` or `flag`."""
+    """One value: its name as in `role.field`, what it is, and who said it: `default`, `manifest`, `override#2`, ….
+
+    `variant` is which variant has it, where a matrix makes several and not all have the same.
+    """
 
     name: str
     value: object
     origin: str
+    variant: str = ""
+
+    @property
+    def title(self) -> str:
+        """Return the name, and the variant behind it."""
+        return f"{self.name} [{self.variant}]" if self.variant else self.name
 
 
 def final_values(manifest: Manifest) -> tuple[FinalValue, ...]:
-    """Return every value of `manifest`, in the order in which it tells their origins."""
-    return tuple(
-        FinalValue(name, _look_up(manifest, name.split(".")), origin) for name, origin in manifest.origins.items()
-    )
+    """Return every value of `manifest` and its variants, in the order in which it tells their origins."""
+    variants = manifest.variants or (manifest,)
+    rows: list[FinalValue] = []
+    for name in dict.fromkeys(name for variant in variants for name in variant.origins):
+        found = [
+            FinalValue(name, _look_up(variant, name.split(".")), variant.origins[name], variant.variant)
+            for variant in variants
+            if name in variant.origins
+        ]
+        if len(found) == len(variants) and all(row[1:3] == found[0][1:3] for row in found):
+            found = [found[0]._replace(variant="")]
+        rows += found
+    return tuple(rows)
 
 
 def _look_up(manifest: Manifest, name: Sequence[str]) -> object:
     match name:
-        case ["speculative", field]:
-            found = getattr(manifest.speculative, field)
-        case [role, field]:
+        case [role, field] if role in manifest.models:
             found = getattr(manifest.models[role], field)
+        case [section, field]:
+            found = getattr(getattr(manifest, section), field)
         case _:
             found = getattr(manifest, name[0])
-    return str(found) if isinstance(found, Enum) else list(found) if isinstance(found, tuple) else found
+    return _plain(found)
+
+
+def _plain(value: object) -> object:
+    match value:
+        case Enum():
+            return str(value)
+        case tuple():
+            return list(value)
+        case Mapping():
+            return dict(value)
+        case _:
+            return value
 
 
 def values_table(rows: Sequence[FinalValue], terminal: Terminal) -> str:
@@ -47,7 +77,7 @@ def values_table(rows: Sequence[FinalValue], terminal: Terminal) -> str:
         _COLUMNS,
         [
             [
-                Cell(row.name),
+                Cell(row.title),
                 Cell(_text(row.value)),
                 Cell(row.origin, Style.DIM if row.origin == "default" else Style.PLAIN),
             ]
@@ -64,11 +94,19 @@ def _text(value: object) -> str:
         case str():
             return one_line(value)
         case list():
-            return ", ".join(_text(item) for item in value)
+            return ", ".join(_text(item) for item in value) or "none"
         case _:
             return json.dumps(value)
 
 
 def values_content(rows: Sequence[FinalValue]) -> list[dict[str, object]]:
     """Return the values for a JSON document."""
-    return [{"name": row.name, "value": row.value, "origin": row.origin} for row in rows]
+    return [
+        {
+            "name": row.name,
+            "value": row.value,
+            "origin": row.origin,
+            **({"variant": row.variant} if row.variant else {}),
+        }
+        for row in rows
+    ]

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from maxbuild.errors import ManifestError
 from maxbuild.manifest import Encoding, HubRepository, LocalFolder, Manifest, load_manifest
+from maxbuild.manifest.options import ROLE, defaults_at
 from maxbuild.targets.spelling import parse_target
 
 ROOT = Path(__file__).parents[2]
@@ -38,17 +39,9 @@ def test_smallest_manifest_has_the_documented_defaults() -> None:
     assert (manifest.version, manifest.name, manifest.targets) == (1, "minimal", ("cpu:x86-64-v2",))
     assert (manifest.speculative, manifest.overrides, manifest.path) == (None, (), SAMPLES / "minimal.yaml")
     assert main.source == HubRepository("google/gemma-3-1b-it")
-    assert main.model_dump(exclude={"model_path"}) == {
-        "huggingface_model_revision": None,
-        "subfolder": None,
-        "trust_remote_code": False,
-        "quantization_encoding": None,
-        "max_length": None,
-        "use_subgraphs": True,
-        "emit_ptx": False,
-        "chat_template": None,
-        "served_model_name": None,
-    }
+    said = main.model_dump(exclude={"model_path"})
+    assert said == {name: defaults_at(ROLE)[name] for name in said}
+    assert (main.max_length, main.use_subgraphs, main.trust_remote_code) == (None, True, False)
 
 
 def test_every_effective_option_arrives_typed() -> None:
@@ -63,11 +56,9 @@ def test_every_effective_option_arrives_typed() -> None:
     assert draft.source == HubRepository("organization/draft.model_v2")
     assert (draft.quantization_encoding, draft.max_length) == (Encoding.FLOAT32, 4096)
     assert manifest.speculative is not None
-    assert manifest.speculative.model_dump() == {
-        "speculative_method": "standalone",
-        "num_speculative_tokens": 4,
-        "rejection_sampling_strategy": "greedy",
-    }
+    assert manifest.speculative.num_speculative_tokens == 4
+    assert manifest.kv_cache.device_memory_utilization == 0.5
+    assert (manifest.compile.emit_ptx, manifest.runtime.max_batch_size, manifest.runtime.ce_delay_ms) == (True, 64, 2.5)
 
 
 def test_chat_template_is_the_content_of_the_file_or_the_text_itself() -> None:
@@ -190,7 +181,7 @@ def test_targets_of_the_command_line_stand_in_for_the_list(tmp_path: Path) -> No
 
 
 def test_origins_name_who_had_the_last_word_on_each_value() -> None:
-    """Every value of every role, and of the speculative section, has an origin."""
+    """Every value of every role, and of every section, has an origin."""
     manifest = load_manifest(SAMPLES / "everything.yaml", overrides=["main.max_length=8192"])
     origins = manifest.origins
     assert origins["name"] == origins["targets"] == origins["main.model_path"] == "manifest"
@@ -199,6 +190,7 @@ def test_origins_name_who_had_the_last_word_on_each_value() -> None:
     assert origins["draft.served_model_name"] == "default"
     assert origins["main.max_length"] == "flag"
     assert origins["speculative.num_speculative_tokens"] == "manifest"
+    assert (origins["runtime.max_batch_size"], origins["runtime.max_num_steps"]) == ("manifest", "default")
     expected = {f"{role}.{field}" for role in manifest.models for field in type(manifest.models[role]).model_fields}
     assert expected < set(origins)
 
