@@ -11,11 +11,32 @@ import os
 
 from huggingface_hub import logging as _hub_logging
 
+from maxbuild.hub.addresses import address_place, fetch_address
+from maxbuild.hub.cached import cached_place, note_revision
 from maxbuild.hub.content import content_digest
-from maxbuild.hub.listing import list_repository
-from maxbuild.hub.transfer import blob_name, fetch_file, is_offline, remove_cached
+from maxbuild.hub.hashing import hash_small_file
+from maxbuild.hub.listing import RenamedRepositoryWarning, list_repository, newest_commit
+from maxbuild.hub.places import blob_name, remove_cached
+from maxbuild.hub.problems import Wanted
+from maxbuild.hub.transfer import Fetched, fetch_file, is_offline
 
-__all__ = ["blob_name", "content_digest", "fetch_file", "is_offline", "list_repository", "remove_cached"]
+__all__ = [
+    "Fetched",
+    "RenamedRepositoryWarning",
+    "Wanted",
+    "address_place",
+    "blob_name",
+    "cached_place",
+    "content_digest",
+    "fetch_address",
+    "fetch_file",
+    "hash_small_file",
+    "is_offline",
+    "list_repository",
+    "newest_commit",
+    "note_revision",
+    "remove_cached",
+]
 
 # Its warnings would be written over the live display, and name signed addresses. What matters in them comes as errors.
 if "HF_HUB_VERBOSITY" not in os.environ:

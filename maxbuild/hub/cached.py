@@ -7,8 +7,11 @@ commit. The names of its blobs are digests, which a download verifies before the
 from __future__ import annotations
 
 import json
+import os
 import re
+import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from huggingface_hub import constants, get_cached_repo_tree
@@ -17,16 +20,13 @@ from huggingface_hub.file_download import repo_folder_name
 
 from maxbuild.errors import MaxbuildError
 from maxbuild.hub.content import content_digest
-from maxbuild.lock import SHA256, LockedFile, LockedRepository, lock_name
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_MOST_NAMED = 5
+from maxbuild.lock import SHA256, LockedFile, LockedRepository, is_commit, lock_name
 
 
 def list_cached(repo_id: str, revision: str) -> LockedRepository:
     """Return the repository as the hub cache holds it; MaxbuildError where it does not, or not whole."""
     name = lock_name(repo_id, revision)
-    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type=constants.REPO_TYPE_MODEL)
+    folder = _repository(repo_id)
     commit = _commit(folder, revision)
     if commit is None:
         raise _offline(name, f"the hub cache knows no commit for it: `{folder / 'refs' / revision}` is not there")
@@ -35,25 +35,59 @@ def list_cached(repo_id: str, revision: str) -> LockedRepository:
     if not files:
         raise _offline(name, f"the hub cache holds no file of commit {commit}")
     if lacking := _lacking(files):
-        shown = ", ".join(f"`{path}`" for path in lacking[:_MOST_NAMED])
-        more = f" and {len(lacking) - _MOST_NAMED} more" if len(lacking) > _MOST_NAMED else ""
-        raise _offline(name, f"the hub cache lacks {shown}{more} of commit {commit}")
+        shown = ", ".join(f"`{path}`" for path in lacking)
+        raise _offline(name, f"the hub cache lacks {shown} of commit {commit}")
     try:
         known = {file.path for file in get_cached_repo_tree(repo_id, revision=commit)}
     except CachedRepoTreeNotFoundError:
         known = set()
-    locked = tuple(_file(path, place) for path, place in files.items())
-    return LockedRepository(repo_id, revision, commit, locked, partial=not known or not known <= files.keys())
+    try:
+        locked = tuple(_file(path, place) for path, place in files.items())
+        return LockedRepository(repo_id, revision, commit, locked, partial=not known or not known <= files.keys())
+    except (OSError, ValueError) as error:
+        raise MaxbuildError(
+            f"cannot use what the hub cache holds of `{name}`",
+            causes=[f"{snapshot}: {error}"],
+            hint="remove that folder, and download it again where there is network",
+        ) from error
+
+
+def cached_place(repo_id: str, commit: str, path: str, size: int) -> Path | None:
+    """Return where the hub cache holds the file `path` of a commit, None where it does not, or not whole."""
+    place = _repository(repo_id) / "snapshots" / commit / path
+    try:
+        return place if place.stat().st_size == size else None
+    except OSError:
+        return None
+
+
+def note_revision(repo_id: str, revision: str, commit: str) -> None:
+    """Let other programs find `commit` under the name of `revision` in the hub cache, where they find nothing yet.
+
+    A note that is there stays: it is what the hub said last, and whoever asks the hub renews it.
+    """
+    place = _repository(repo_id) / "refs" / revision
+    if is_commit(revision) or place.exists():
+        return
+    with suppress(OSError):  # the files are there, with or without the note
+        place.parent.mkdir(parents=True, exist_ok=True)
+        scratch = place.with_name(f"{place.name}.{secrets.token_hex(4)}")
+        scratch.write_text(commit, "ascii")
+        scratch.replace(place)
+
+
+def _repository(repo_id: str) -> Path:
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type=constants.REPO_TYPE_MODEL)
 
 
 def _commit(folder: Path, revision: str) -> str | None:
-    if _COMMIT.fullmatch(revision):
+    if is_commit(revision):
         return revision
     try:
         text = (folder / "refs" / revision).read_text("ascii").strip()
     except (OSError, ValueError):
         return None
-    return text if _COMMIT.fullmatch(text) else None
+    return text if is_commit(text) else None
 
 
 def _files(snapshot: Path) -> list[Path]:
@@ -86,7 +120,12 @@ def _shards(index: Path) -> set[str]:
 def _file(path: str, place: Path) -> LockedFile:
     size = place.stat().st_size
     # One step of the link, not its end: where the cache shares blobs between repositories, the end has another name.
-    name = place.readlink().name if place.is_symlink() else ""
+    name = ""
+    if place.is_symlink():
+        target = Path(os.path.normpath(place.parent / place.readlink()))
+        if not target.is_relative_to(os.path.normpath(constants.HF_HUB_CACHE)):
+            raise ValueError(f"`{path}` is a link that leaves the cache, to {target}")
+        name = target.name
     if re.fullmatch(r"[0-9a-f]{64}", name):
         return LockedFile(path, size, name, None)
     if re.fullmatch(r"[0-9a-f]{40}", name):

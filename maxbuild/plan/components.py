@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from maxbuild.choice import Choice, InRepository, NotLocked, choose, missing_addresses, models_of, repositories_of
 from maxbuild.engine import OutputOf, SourceFile, Task
-from maxbuild.errors import UnsupportedModel
-from maxbuild.manifest import HubRepository, LocalFolder, Manifest, ModelConfig
-from maxbuild.weights.selection import ComponentFiles, select_files
+from maxbuild.errors import UsageError
+from maxbuild.manifest import Manifest, ModelConfig
+from maxbuild.weights.selection import ComponentFiles
 
 if TYPE_CHECKING:
     from maxbuild.lock import Lock
@@ -22,10 +23,19 @@ class Component:
 
     role: str
     config: ModelConfig
-    files: ComponentFiles
+    choice: Choice
     sources: Mapping[str, SourceFile | OutputOf]
-    weight_bytes: int
     downloads: tuple[Task, ...] = ()
+
+    @property
+    def files(self) -> ComponentFiles:
+        """Return the names of the component's files."""
+        return self.choice.files
+
+    @property
+    def weight_bytes(self) -> int:
+        """Return how many bytes the weight files have together."""
+        return sum(self.choice.sizes[name] for name in self.files.weights)
 
     @property
     def trace_name(self) -> str:
@@ -38,67 +48,74 @@ class Component:
         return f"load {self.role}"
 
 
-def find_components(manifest: Manifest, *, pin: bool, ask: bool) -> Sequence[Component]:
+def find_components(manifest: Manifest, *, pin: bool, ask: bool, locked: bool = False) -> Sequence[Component]:
     """Return the components of `manifest`; hub revisions that are not pinned yet are asked for.
 
     pin: write those into the lock file beside the manifest. ask: where it is False, WorkFound is raised instead of
-    asking. Raise UnsupportedModel or WeightsError where a model's files cannot be used at all.
+    asking. locked: UsageError is raised where the lock would change. Raise UnsupportedModel or WeightsError where a
+    model's files cannot be used at all.
     """
-    lock = _locked(manifest, pin=pin, ask=ask)
-    return [_component(role, config, lock) for role, config in manifest.models.items()]
+    return components_of(manifest, lock_of(manifest, pin=pin, ask=ask, locked=locked))
 
 
-def _locked(manifest: Manifest, *, pin: bool, ask: bool) -> Lock | None:
-    if not any(isinstance(config.source, HubRepository) for config in manifest.models.values()):
+def components_of(manifest: Manifest, lock: Lock | None) -> Sequence[Component]:
+    """Return the components of `manifest`; NotLocked where `lock` does not say what one depends on."""
+    return [component_of(role, config, lock) for role, config in manifest.models.items()]
+
+
+def component_of(role: str, config: ModelConfig, lock: Lock | None) -> Component:
+    """Return one component; NotLocked where `lock` does not say what it depends on."""
+    choice = choose(config, lock)
+    again = config.force_download
+    tasks = {name: _download(choice, name, role, again=again) for name in choice.places}
+    downloads = {name: task for name, task in tasks.items() if task is not None}
+    sources: dict[str, SourceFile | OutputOf] = {}
+    for name, place in choice.places.items():
+        if isinstance(place, Path):
+            sources[name] = SourceFile(place)
+        else:
+            sources[name] = OutputOf(downloads[name].name, "file")
+    return Component(role, config, choice, sources, tuple(downloads.values()))
+
+
+def _download(choice: Choice, name: str, role: str, *, again: bool) -> Task | None:
+    place = choice.places[name]
+    if isinstance(place, Path):
+        return None
+    from maxbuild.steps.address import address_task  # noqa: PLC0415 - a local model has no use for these
+    from maxbuild.steps.download import download_task  # noqa: PLC0415
+
+    if isinstance(place, InRepository):
+        return download_task(place.repository, place.file, role, again=again)
+    return address_task(place, role, again=again)
+
+
+def lock_of(manifest: Manifest, *, pin: bool, ask: bool, locked: bool = False) -> Lock | None:
+    """Return the lock of `manifest`, None where nothing needs one; the rest is said at `find_components`."""
+    if not any(repositories_of(config) or config.weights for _, config in models_of(manifest)):
         return None
     from maxbuild.lock import lock_path, read_lock, write_lock  # noqa: PLC0415 - local models have no lock
-    from maxbuild.resolve import require_pinned, resolve  # noqa: PLC0415
+    from maxbuild.resolve import complete, require_locked, require_pinned, resolve  # noqa: PLC0415
 
     path = lock_path(manifest.path)
     known = read_lock(path)
+    if locked:
+        require_locked(manifest, known, path)
+        return known
     if not ask:
         require_pinned(manifest, known)
         return known
     lock = resolve(manifest, known)
-    if pin and lock != known:
-        write_lock(path, lock)
+    if pin:
+        lock = complete(manifest, lock)
+        if lock != known:
+            write_lock(path, lock)
+    elif urls := missing_addresses(manifest, lock):
+        raise UsageError(
+            f"what lies at {urls[0]} is not known yet, so nothing that takes it can be planned",
+            hint=f"`maxbuild lock {manifest.path}` fetches it and pins its content",
+        )
     return lock
 
 
-def _component(role: str, config: ModelConfig, lock: Lock | None) -> Component:
-    match config.source:
-        case LocalFolder(path):
-            folder = path / (config.subfolder or "")
-            files = select_files(_names_in(folder), config.model_path, trust_remote_code=config.trust_remote_code)
-            sources = {name: SourceFile(folder / name) for name in files.names}
-            return Component(role, config, files, sources, sum(_size(folder / name) for name in files.weights))
-        case HubRepository():
-            assert lock is not None
-            return _hub_component(role, config, lock)
-
-
-def _hub_component(role: str, config: ModelConfig, lock: Lock) -> Component:
-    from maxbuild.steps.download import FILE, download_task  # noqa: PLC0415 - a local model needs nothing of a hub
-
-    repository = lock.repository(config)
-    prefix = f"{config.subfolder.strip('/')}/" if config.subfolder else ""
-    locked = {file.path.removeprefix(prefix): file for file in repository.files if file.path.startswith(prefix)}
-    files = select_files(locked, config.model_path, trust_remote_code=config.trust_remote_code)
-    downloads = {name: download_task(repository, locked[name], role) for name in files.names}
-    sources = {name: OutputOf(task.name, FILE) for name, task in downloads.items()}
-    weight_bytes = sum(locked[name].size for name in files.weights)
-    return Component(role, config, files, sources, weight_bytes, tuple(downloads.values()))
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # the task that reads it tells what is wrong
-        return 0
-
-
-def _names_in(folder: Path) -> list[str]:
-    try:
-        return [entry.name for entry in folder.iterdir() if entry.is_file()]
-    except OSError as error:
-        raise UnsupportedModel(f"could not read the model folder {folder}", causes=[str(error)]) from error
+__all__ = ["Component", "NotLocked", "component_of", "find_components"]

@@ -18,6 +18,7 @@ def allowances() -> Mapping[str, Sequence[Allowance]]:
     return {
         DOWNLOAD: (
             Allowance(constants.HF_HUB_CACHE, _CONTENT, writing=True),
+            Allowance(constants.HF_ASSETS_CACHE, _CONTENT, writing=True),
             Allowance(constants.HF_TOKEN_PATH, _ASKING),
             *(Allowance(f"/etc/{name}", _ASKING) for name in ("hosts", "resolv.conf", "gai.conf", "ssl")),
         )

@@ -15,10 +15,12 @@ from huggingface_hub.utils import _http
 
 sys.path.append(str(Path(__file__).parent))  # so that the modules beside this one are found from here
 
-from hub_world import REPOSITORY
+from downloads import SIZES, Remote, noise, remote_of
+from hub_world import REPOSITORY, Command, Done
 from server import Hub
 
-from maxbuild.hub import listing
+from maxbuild.cli import main
+from maxbuild.hub import listing, patience
 from maxbuild.manifest import Manifest, load_manifest
 
 
@@ -31,6 +33,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
             "ENDPOINT": hub.address,
             "HUGGINGFACE_CO_URL_TEMPLATE": hub.address + "/{repo_id}/resolve/{revision}/{filename}",
             "HF_HUB_CACHE": str(home / "hub"),
+            "HF_ASSETS_CACHE": str(home / "assets"),
             "HF_TOKEN_PATH": str(home / "token"),
             "HF_HUB_OFFLINE": False,
             "HF_HUB_DISABLE_TELEMETRY": True,
@@ -42,6 +45,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         monkeypatch.setattr(_http, "time", no_wait)
         monkeypatch.setattr("huggingface_hub.file_download.time", no_wait)
         monkeypatch.setattr(listing, "WAITS", (0.0, 0.0))
+        monkeypatch.setattr(patience, "sleep", lambda _: None)
         yield hub
         huggingface_hub.close_session()
 
@@ -59,6 +63,20 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 @pytest.fixture
+def command(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Return what carries out a command of maxbuild's in this process, with a store of its own."""
+    monkeypatch.setenv("MAXBUILD_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def run(*arguments: object) -> Done:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
 def write_manifest(tmp_path: Path) -> Callable[..., Manifest]:
     """Return what writes a manifest of one model and reads it."""
 
@@ -69,3 +87,17 @@ def write_manifest(tmp_path: Path) -> Callable[..., Manifest]:
         return load_manifest(path)
 
     return write
+
+
+@pytest.fixture(params=SIZES, ids=["small", "large"])
+def remote(hub: Hub, request: pytest.FixtureRequest) -> Remote:
+    """Return a hub with one file."""
+    return remote_of(hub, noise(request.param))
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return how long was waited between tries, in pieces; nobody waits."""
+    waited: list[float] = []
+    monkeypatch.setattr(patience, "sleep", waited.append)
+    return waited

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from maxbuild.engine import JSON, Job
 from maxbuild.lock import LockedFile, LockedRepository
@@ -12,7 +13,22 @@ from maxbuild.steps import download
 
 MODEL = Path(__file__).parents[2] / "examples" / "models" / "tiny-gemma3"
 REPOSITORY = "acme/tiny-gemma3"
+DRAFT = "acme/tiny-draft"
+WEIGHTS = struct.pack("<Q", 2) + b"{}"
+"""A safetensors file without tensors."""
 TOKEN = "what-nobody-may-see"
+
+
+class Done(NamedTuple):
+    """What a command did: its exit code, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Done]
+"""A command of maxbuild's: arguments to what it did."""
 
 
 def download_file(

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Self, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 LARGE = (".safetensors", ".bin", ".gguf")
 
@@ -22,6 +22,11 @@ LARGE = (".safetensors", ".bin", ".gguf")
 def sha256(content: bytes) -> str:
     """Return the digest that names a large file."""
     return hashlib.sha256(content).hexdigest()
+
+
+def content_sha256(content: bytes | Listed) -> str:
+    """Return the digest of a file, whether its bytes are here or not."""
+    return content.sha256 if isinstance(content, Listed) else sha256(content)
 
 
 def git_oid(content: bytes) -> str:
@@ -39,6 +44,10 @@ class Request:
     range: str | None
 
 
+Fault = Callable[[BaseHTTPRequestHandler], None]
+"""Answers a request in a way of its own."""
+
+
 @dataclass(frozen=True)
 class Refusal:
     """What the hub says instead of an answer."""
@@ -48,11 +57,19 @@ class Refusal:
     message: str | None = None
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A large file that is listed and never sent: its size and its digest."""
+
+    size: int
+    sha256: str
+
+
 @dataclass
 class Repository:
-    """Files by commit, commits by branch."""
+    """Files by commit, commits by branch or tag."""
 
-    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    commits: dict[str, dict[str, bytes | Listed]] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
 
     def commit(self, revision: str) -> str | None:
@@ -75,10 +92,24 @@ class Hub:
     """How often wrong bytes are sent before the right ones."""
     drop_after: int | None = None
     """After how many bytes the connection breaks, once."""
+    renamed: dict[str, str] = field(default_factory=dict)
+    """By the old name of a repository: its new one, to which the hub redirects."""
+    gated: dict[str, str] = field(default_factory=dict)
+    """By the name of a repository: the token without which its files are not given."""
+    types: dict[str, str] = field(default_factory=dict)
+    """By the name of a file: what the tree lists it as, if not as a file."""
+    page: int = 1000
+    """How many entries of a tree are on one page."""
+    plain: dict[str, bytes] = field(default_factory=dict)
+    """By path: files that any web server would give, outside of the protocol."""
+    redirects: dict[str, str] = field(default_factory=dict)
+    """By path: an address to go on to."""
+    faults: list[tuple[str, Fault]] = field(default_factory=list)
+    """By the beginning of a path, in order: what the next requests there get in place of an answer, each once."""
     address: str = ""
     large_address: str = ""
 
-    def push(self, repo_id: str, files: Mapping[str, bytes] | Path, branch: str = "main") -> str:
+    def push(self, repo_id: str, files: Mapping[str, bytes | Listed] | Path, branch: str = "main") -> str:
         """Make a commit of `files`, or of the files in a folder, the head of `branch`, and return it."""
         if isinstance(files, Path):
             files = {
@@ -86,7 +117,7 @@ class Hub:
                 for path in sorted(files.rglob("*"))
                 if path.is_file()
             }
-        named = {path: sha256(content) for path, content in files.items()}
+        named = {path: content_sha256(content) for path, content in files.items()}
         commit = hashlib.sha1(json.dumps(named, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
         repository = self.repositories.setdefault(repo_id, Repository())
         repository.commits[commit] = dict(files)
@@ -100,6 +131,14 @@ class Hub:
     def refusal(self, path: str) -> Refusal | None:
         """Return what is answered at `path` instead of what is there."""
         return next((refusal for start, refusal in self.refusals.items() if path.startswith(start)), None)
+
+    def take_fault(self, path: str) -> Fault | None:
+        """Return what goes wrong at `path` now, which then goes wrong no more."""
+        for index, (start, fault) in enumerate(self.faults):
+            if path.startswith(start):
+                del self.faults[index]
+                return fault
+        return None
 
     def sent(self, path: str, content: bytes) -> bytes:
         """Return what is sent in place of the file `path`."""
@@ -150,8 +189,17 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         headers = self.headers
         self.hub.requests.append(Request(self.command, path, headers.get("Authorization"), headers.get("Range")))
-        if refusal := self.hub.refusal(path):
+        if fault := self.hub.take_fault(path):
+            fault(self)
+        elif refusal := self.hub.refusal(path):
             self._refuse(refusal)
+        elif path in self.hub.redirects:
+            self._send(b"", {"Location": self.hub.redirects[path]}, HTTPStatus.FOUND)
+        elif path in self.hub.plain:
+            content = self.hub.plain[path]
+            self._send_file(path, content, {"ETag": f'"{sha256(content)}"'})
+        elif moved := self._moved():
+            self._send(b"", {"Location": moved}, HTTPStatus.TEMPORARY_REDIRECT)
         elif path.startswith("/api/models/"):
             # The revision comes quoted, so that a slash in it is no separator.
             raw = urlsplit(self.path).path.removeprefix("/api/models/")
@@ -170,7 +218,16 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._refuse(Refusal(404))
 
-    def _find(self, repo_id: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
+    def _moved(self) -> str | None:
+        """Return where a renamed repository is, relative to this host as the hub has it."""
+        for old, new in self.hub.renamed.items():
+            for before in ("/api/models/", "/"):
+                rest = self.path.removeprefix(f"{before}{old}")
+                if rest != self.path and rest[:1] in {"", "/", "?"}:
+                    return f"{before}{new}{rest}"
+        return None
+
+    def _find(self, repo_id: str, revision: str) -> tuple[str, dict[str, bytes | Listed]] | None:
         repository = self.hub.repositories.get(repo_id)
         if repository is None:
             self._refuse(Refusal(404, "RepoNotFound", "Repository not found"))
@@ -184,15 +241,27 @@ class _Handler(BaseHTTPRequestHandler):
     def _list(self, repo_id: str, revision: str) -> None:
         if found := self._find(repo_id, revision):
             commit, files = found
-            siblings = [_sibling(path, content) for path, content in files.items()]
+            siblings = [{"rfilename": path} for path in files]
             answer = {"id": repo_id, "modelId": repo_id, "sha": commit, "siblings": siblings}
             self._send(json.dumps(answer).encode(), {"Content-Type": "application/json"})
 
     def _tree(self, repo_id: str, revision: str) -> None:
-        """List as `snapshot_download` wants it."""
+        """List files and folders, a page at a time: the next one is named in a header."""
         if found := self._find(repo_id, revision):
-            entries = [_entry(path, content) for path, content in found[1].items()]
-            self._send(json.dumps(entries).encode(), {"Content-Type": "application/json"})
+            folders = {str(parent) for path in found[1] for parent in PurePosixPath(path).parents} - {".", "/"}
+            entries: list[dict[str, object]] = [
+                {"type": "directory", "path": folder, "size": 0, "oid": "0" * 40} for folder in sorted(folders)
+            ]
+            entries += [_entry(path, content) for path, content in found[1].items()]
+            for entry in entries:
+                entry["type"] = self.hub.types.get(str(entry["path"]), entry["type"])
+            parts = urlsplit(self.path)
+            start = int(dict(parse_qsl(parts.query)).get("cursor", 0))
+            headers = {"Content-Type": "application/json"}
+            if start + self.hub.page < len(entries):
+                following = f"{self.hub.address}{parts.path}?recursive=true&cursor={start + self.hub.page}"
+                headers["Link"] = f'<{following}>; rel="next"'
+            self._send(json.dumps(entries[start : start + self.hub.page]).encode(), headers)
 
     def _resolve(self, repo_id: str, revision: str, name: str) -> None:
         if not (found := self._find(repo_id, revision)):
@@ -201,13 +270,17 @@ class _Handler(BaseHTTPRequestHandler):
         if name not in files:
             self._refuse(Refusal(404, "EntryNotFound", "Entry not found"), {"X-Repo-Commit": commit})
             return
+        if (token := self.hub.gated.get(repo_id)) and self.headers.get("Authorization") != f"Bearer {token}":
+            self._refuse(Refusal(401, "GatedRepo", f"Access to model {repo_id} is restricted."))
+            return
         content = files[name]
-        if name.endswith(LARGE):
-            address = f"{self.hub.large_address}/large/{sha256(content)}/{name}?Signature=secret"
+        if isinstance(content, Listed) or name.endswith(LARGE):
+            digest = content_sha256(content)
+            address = f"{self.hub.large_address}/large/{digest}/{name}?Signature=secret"
             headers = {
                 "X-Repo-Commit": commit,
-                "X-Linked-Size": str(len(content)),
-                "X-Linked-ETag": f'"{sha256(content)}"',
+                "X-Linked-Size": str(_size(content)),
+                "X-Linked-ETag": f'"{digest}"',
                 "Location": address,
             }
             self._send(b"", headers, HTTPStatus.FOUND)
@@ -222,8 +295,8 @@ class _Handler(BaseHTTPRequestHandler):
             for commit in repository.commits.values()
             for content in commit.values()
         ]
-        content = next(content for content in files if sha256(content) == digest)
-        self._send_file(name, content, {"ETag": f'"{digest}"'})
+        sent = next(content for content in files if not isinstance(content, Listed) and sha256(content) == digest)
+        self._send_file(name, sent, {"ETag": f'"{digest}"'})
 
     def _send_file(self, name: str, content: bytes, headers: dict[str, str]) -> None:
         if self.command == "HEAD":
@@ -253,26 +326,23 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = self.close_connection or drop is not None
 
 
-def _sibling(path: str, content: bytes) -> dict[str, object]:
-    sibling: dict[str, object] = {"rfilename": path, "size": len(content), "blobId": git_oid(_in_git(path, content))}
-    if path.endswith(LARGE):
-        length = len(_in_git(path, content))
-        sibling["lfs"] = {"sha256": sha256(content), "size": len(content), "pointerSize": length}
-    return sibling
-
-
-def _entry(path: str, content: bytes) -> dict[str, object]:
-    entry: dict[str, object] = {"type": "file", "path": path, "size": len(content)}
-    entry["oid"] = git_oid(_in_git(path, content))
-    if path.endswith(LARGE):
-        length = len(_in_git(path, content))
-        entry["lfs"] = {"oid": sha256(content), "size": len(content), "pointerSize": length}
+def _entry(path: str, content: bytes | Listed) -> dict[str, object]:
+    entry: dict[str, object] = {"type": "file", "path": path, "size": _size(content)}
+    in_git = _in_git(path, content)
+    entry["oid"] = git_oid(in_git)
+    if isinstance(content, Listed) or path.endswith(LARGE):
+        entry["lfs"] = {"oid": content_sha256(content), "size": _size(content), "pointerSize": len(in_git)}
     return entry
 
 
-def _in_git(path: str, content: bytes) -> bytes:
+def _size(content: bytes | Listed) -> int:
+    return content.size if isinstance(content, Listed) else len(content)
+
+
+def _in_git(path: str, content: bytes | Listed) -> bytes:
     """Return what git keeps: the content of a small file, a pointer to that of a large one."""
-    if not path.endswith(LARGE):
+    if not isinstance(content, Listed) and not path.endswith(LARGE):
         return content
-    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256(content)}\nsize {len(content)}\n"
+    digest = content_sha256(content)
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {_size(content)}\n"
     return pointer.encode()

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from maxbuild.errors import UsageError, render
-from maxbuild.lock import Lock, LockedFile, LockedRepository, lock_path, read_lock, write_lock
+from maxbuild.lock import Lock, LockedAddress, LockedFile, LockedRepository, lock_path, read_lock, write_lock
+from maxbuild.lock.file import lock_text
 from maxbuild.manifest import Manifest
 from maxbuild.resolve import resolve
 
@@ -44,8 +45,8 @@ TEXT = """\
 def test_a_lock_has_one_text_whatever_the_order_of_its_parts() -> None:
     """The bytes are a function of what is locked."""
     other = LockedRepository("acme/draft", "v1", OTHER, ())
-    assert Lock.of([REPOSITORY]).to_bytes().decode() == TEXT
-    assert Lock.of([REPOSITORY, other]).to_bytes() == Lock.of([other, REPOSITORY]).to_bytes()
+    assert lock_text(Lock.of([REPOSITORY])).decode() == TEXT
+    assert lock_text(Lock.of([REPOSITORY, other])) == lock_text(Lock.of([other, REPOSITORY]))
 
 
 def test_a_lock_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -67,6 +68,20 @@ def test_no_lock_is_no_error(tmp_path: Path) -> None:
     assert read_lock(tmp_path / "gemma.lock") is None
 
 
+def test_what_is_known_of_a_file_and_of_an_address_comes_back(tmp_path: Path) -> None:
+    """A small file keeps git's digest beside its sha256, so that a listing can be compared with it; addresses too."""
+    both = LockedFile("config.json", 2, "3" * 64, "2" * 40)
+    lock = Lock.of(
+        [LockedRepository("acme/tiny-gemma3", "main", COMMIT, (both,))],
+        [LockedAddress("https://example.com/model.safetensors", 7, "4" * 64)],
+    )
+    write_lock(tmp_path / "gemma.lock", lock)
+    assert read_lock(tmp_path / "gemma.lock") == lock
+    assert (both.algorithm, both.digest) == ("sha256", "3" * 64)
+    assert both.same_content(LockedFile("config.json", 2, None, "2" * 40))
+    assert not both.same_content(LockedFile("config.json", 2, None, "5" * 40))
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
@@ -82,6 +97,10 @@ def test_no_lock_is_no_error(tmp_path: Path) -> None:
         (TEXT.replace("2" * 40, "2" * 39), "the digest of `config.json` is none"),
         (TEXT.replace('"commit"', '"comit"'), "`acme/tiny-gemma3@main` needs a `commit` and `files`"),
         (TEXT.replace("@main", ""), "no repository at a revision"),
+        (
+            TEXT.replace('  "schema"', '  "addresses": {"https://a.b/c": {"size": 1}},\n  "schema"'),
+            "needs a `size` and",
+        ),
         ("[" * 100_000, ""),
     ],
 )
@@ -120,7 +139,7 @@ def test_only_what_is_missing_is_asked_for(write_manifest: Callable[..., Manifes
         "acme/tiny-gemma3@main": COMMIT,
         "acme/tiny-gemma3@v1": OTHER,
     }
-    assert grown.repository(write_manifest().models["main"]) == REPOSITORY
+    assert grown.repositories["acme/tiny-gemma3@main"] == REPOSITORY
 
 
 def test_a_partial_list_is_completed_at_the_commit_it_was_made_of(write_manifest: Callable[..., Manifest]) -> None:
@@ -146,6 +165,4 @@ def test_a_local_model_needs_no_lock(tmp_path: Path, write_manifest: Callable[..
 
     manifest = write_manifest("./model")
     lock = resolve(manifest, None, list_repository=ask)
-    assert json.loads(lock.to_bytes())["repositories"] == {}
-    with pytest.raises(KeyError):
-        lock.repository(manifest.models["main"])
+    assert json.loads(lock_text(lock)) == {"schema": "maxbuild.lock.v1", "repositories": {}}
