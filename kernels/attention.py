@@ -46,6 +46,11 @@ class _Call:
     sizes: dict[str, int]
     meaning: dict[str, Any]
 
+    @property
+    def widest(self) -> torch.dtype:
+        """Return the widest dtype of what programs hold: tiles are cut for it."""
+        return max(self.query.dtype, self.key_cache.dtype, key=lambda dtype: dtype.itemsize)
+
 
 def attend(
     query: Tensor,
@@ -66,10 +71,12 @@ def attend(
     """Compute `maxbuild::attention`, for `device`, with Triton kernels; shapes and meaning as documented there.
 
     multiprocessors: how many there are, where that is not for the table of devices to say.
-    All tensors but the positions have one dtype: float32, bfloat16 or float16. Caches, positions and sinks are dense;
-    query, key and value have any strides. The positions of a row are distinct. Raise ValueError for heads wider than
-    256 numbers.
+    All tensors but the positions have one dtype, float32, bfloat16 or float16; the two caches may have another of them.
+    Caches, positions and sinks are dense; query, key and value have any strides. The positions of a row are distinct.
+    Raise ValueError for heads wider than 256 numbers.
     """
+    # New keys and values are read by some programs from here and by others from the cache: they are rounded for both.
+    key, value = key.to(key_cache.dtype), value.to(value_cache.dtype)
     query, key, value = (_with_dense_heads(tensor) for tensor in (query, key, value))
     batch, heads, sequence, key_size = query.shape
     value_size = value.shape[-1]
@@ -110,7 +117,7 @@ def _attend_many(call: _Call, output: Tensor, wanted: Size, device: Device) -> N
         **call.sizes,
         TOKENS=_TOKENS_WRITTEN,
     )
-    tile = prefill_tile(device, call.query.dtype, key_size, call.value.shape[-1])
+    tile = prefill_tile(device, call.widest, key_size, call.value.shape[-1])
     launch(
         attention_prefill,
         (heads, _ceil_div(sequence, tile.queries) * wanted, batch),
@@ -126,10 +133,10 @@ def _attend_few(call: _Call, output: Tensor, wanted: Size, keys: Size, device: D
     """Launch the kernels for at most MOST_NEW new tokens, with empty grids where `wanted` is 0 and not 1."""
     batch, heads, sequence, key_size = call.query.shape
     key_heads, value_size = call.key.shape[1], call.value.shape[-1]
-    tile = decode_tile(device, call.query.dtype, key_size, value_size)
+    tile = decode_tile(device, call.widest, key_size, value_size)
     blocks = _ceil_div(sequence * (heads // key_heads), tile.queries)
     # As many splits as fill the device once, of a block of keys at least.
-    room = multiprocessors * programs_at_once(tile, device, call.query.dtype, key_size, value_size)
+    room = multiprocessors * programs_at_once(tile, device, call.widest, key_size, value_size)
     window = call.meaning["WINDOW"]
     seen = torch.sym_min(keys, window + MOST_NEW) if window else keys
     most = torch.sym_min(MOST_SPLITS, _ceil_div(seen, tile.keys))

@@ -87,13 +87,13 @@ def attention_decode(
         block_keys = load_tokens(
             tl.where(is_new, new_keys, keys), source, tl.where(is_new, key_token, KEY_SIZE),
             kept, True, KEY_SIZE, KEY_BLOCK)
-        scores = score_keys(queries, block_keys, SCALE, SOFTCAP)
+        scores = score_keys(queries, block_keys.to(queries.dtype), SCALE, SOFTCAP)
         scores = hide_unseen(scores, tl.where(is_new, token_slots, slots), kept, places, WINDOW)
         block_values = load_tokens(
             tl.where(is_new, new_values, values), source, tl.where(is_new, value_token, VALUE_SIZE),
             kept, True, VALUE_SIZE, VALUE_BLOCK)
         # fmt: on
-        accumulator, peak, total = fold_block(accumulator, peak, total, scores, block_values)
+        accumulator, peak, total = fold_block(accumulator, peak, total, scores, block_values.to(queries.dtype))
 
     if is_last & (block == 0):
         live_new = new < sequence

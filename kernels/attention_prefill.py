@@ -115,9 +115,9 @@ def fold_cache(
         # What lies outside is never read: it may be anything, and zero times infinity is no number.
         kept = (slots >= low) & (slots < end)
         block_keys = load_tokens(keys, slots, KEY_SIZE, kept, MASKED, KEY_SIZE, KEY_BLOCK)
-        scores = score_keys(queries, block_keys, SCALE, SOFTCAP)
+        scores = score_keys(queries, block_keys.to(queries.dtype), SCALE, SOFTCAP)
         if MASKED:
             scores = hide_unseen(scores, slots, kept, places, WINDOW)
         block_values = load_tokens(values, slots, VALUE_SIZE, kept, MASKED, VALUE_SIZE, VALUE_BLOCK)
-        accumulator, peak, total = fold_block(accumulator, peak, total, scores, block_values)
+        accumulator, peak, total = fold_block(accumulator, peak, total, scores, block_values.to(queries.dtype))
     return accumulator, peak, total

@@ -22,8 +22,8 @@ def attend_plainly(
     batch, heads, sequence, _ = query.shape
     key_heads = key.shape[1]
     for row in range(batch):
-        key_cache[row, :, positions[row]] = key[row]
-        value_cache[row, :, positions[row]] = value[row]
+        key_cache[row, :, positions[row]] = key[row].to(key_cache.dtype)
+        value_cache[row, :, positions[row]] = value[row].to(value_cache.dtype)
     output = torch.zeros(batch, sequence, heads, value.shape[-1], dtype=torch.float64)
     for row, token, head in torch.cartesian_prod(*map(torch.arange, (batch, sequence, heads))).tolist():
         place = int(positions[row, token])

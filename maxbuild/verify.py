@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from maxbuild.architectures.registry import choose_architecture, use_custom_architectures
 from maxbuild.errors import PackageError
-from maxbuild.models.architecture import ENCODINGS, build_model, read_config
+from maxbuild.models.architecture import ENCODINGS, auto_class, build_model, read_config
 from maxbuild.models.outline import outline
 from maxbuild.runtime import LoadedPackage, load_package
 from maxbuild.runtime.model import Model
+from maxbuild.runtime.program import Pooling, PoolingMode, Program, Results
+from maxbuild.runtime.scoring import embed
 from maxbuild.runtime.weights import read_tensors, tensor_names
 
 TOLERANCES: Mapping[str, float] = {"float32": 1e-4, "bfloat16": 5e-2}
@@ -33,7 +37,7 @@ _DECODE_STEPS = 4
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The worst error of one region, or of the logits: max |got - expected| / max(1, max |expected|)."""
+    """The worst error of one region, or of the results: max |got - expected| / max(1, max |expected|)."""
 
     role: str
     what: str
@@ -47,12 +51,16 @@ class Comparison:
 
 
 def verify_package(folder: Path, device: str | None = None) -> list[Comparison]:
-    """Check every digest, then compare each component; the last comparison of each is that of its logits.
+    """Check every digest, then compare each component; the last comparison of each is that of its results.
 
     device: as `load_package` takes it. Raise PackageError where the package is damaged, or not for this host.
     """
     package = load_package(folder, device=device)
-    with in_full_precision():
+    # The header names the source of custom architectures, and its digests were compared just now. Nothing else that
+    # lies in the package's folder is imported.
+    named = {path: package.folder.absolute() / path for path in package.header.files}
+    with tempfile.TemporaryDirectory() as scratch, in_full_precision():
+        use_custom_architectures(named, Path(scratch))
         return [comparison for role in package.header.components for comparison in _verify_component(package, role)]
 
 
@@ -77,9 +85,10 @@ def in_full_precision() -> Iterator[None]:
 
 def _verify_component(package: LoadedPackage, role: str) -> Iterator[Comparison]:
     model = package.models[role]
-    tolerance = TOLERANCES[model.program.dtype]
+    tolerance = max(TOLERANCES[dtype] for dtype in {model.program.dtype, *_cache_dtypes(model.program)})
     folder = (package.folder / package.header.components[role].files["config.json"]).parent
-    if "auto_map" in json.loads((folder / "config.json").read_bytes()):
+    document = json.loads((folder / "config.json").read_bytes())
+    if "auto_map" in document and choose_architecture(document) is None:
         raise PackageError(
             f"component `{role}` brings its own model code, which a package does not hold",
             causes=["all digests are right; what it computes cannot be compared"],
@@ -88,18 +97,33 @@ def _verify_component(package: LoadedPackage, role: str) -> Iterator[Comparison]
     references = _references(read_config(folder, trust_remote_code=False), model, role)
     watched = _WatchedRegions(model, references)
     eager = _eager_model(package, role, read_config(folder, trust_remote_code=False))
-    logits = _compare_logits(watched.model, eager)
+    embeds = model.program.results is Results.EMBEDDING
+    whole = _compare_embeddings(watched.model, eager) if embeds else _compare_logits(watched.model, eager)
     for region, error in watched.worst.items():
         yield Comparison(role, region, error, tolerance)
-    yield Comparison(role, "logits", logits, tolerance)
+    yield Comparison(role, model.program.results.output, whole, tolerance)
+
+
+def _cache_dtypes(program: Program) -> set[str]:
+    """Return the dtypes of a program's caches: rounding what is cached is rounding too."""
+    return {cache.dtype for cache in program.caches}
 
 
 def _references(config: PreTrainedConfig, model: Model, role: str) -> Mapping[str, Any]:
     """Trace the component again and return its regions as plain torch code; PackageError where they are others."""
     program = model.program
     dtype = ENCODINGS[program.dtype]
-    meta = build_model(config, dtype, program.max_length, trust_remote_code=False)
-    again = outline(meta, program.max_length, use_subgraphs=program.regions != ("model",))
+    embedding = program.results is Results.EMBEDDING
+    meta = build_model(config, dtype, program.max_length, trust_remote_code=False, embedding=embedding)
+    caches = _cache_dtypes(program)
+    again = outline(
+        meta,
+        program.max_length,
+        use_subgraphs=program.regions != ("model",),
+        results=program.results,
+        pooling=program.pooling,
+        cache_dtype=getattr(torch, caches.pop()) if len(caches) == 1 else None,
+    )
     if again.program != program:
         raise PackageError(
             f"component `{role}` of the package cannot be compared region by region",
@@ -145,7 +169,9 @@ def _eager_model(package: LoadedPackage, role: str, config: PreTrainedConfig) ->
     ours = package.models[role]
     dtype = ENCODINGS[ours.program.dtype]
     with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="eager")
+        model: PreTrainedModel = auto_class(
+            embedding=package.models[role].program.results is Results.EMBEDDING
+        ).from_config(config, dtype=dtype, attn_implementation="eager")
     unused = [name for name in tensor_names(package.folder, package.header, role) if name not in ours.weights]
     rest = read_tensors(package.folder, package.header, role, unused, ours.device)
     for name, tensor in {**ours.weights, **rest}.items():
@@ -184,6 +210,33 @@ def _compare_logits(model: Model, eager: PreTrainedModel) -> float:
         got.append(model.forward(tokens.gather(1, positions), positions, torch.zeros_like(positions), caches, keys))
     ours = torch.cat(got, dim=1)
     return max(error_between(ours[row], expected[row]) for row in range(len(lengths)))
+
+
+@torch.inference_mode()
+def _compare_embeddings(model: Model, eager: PreTrainedModel) -> float:
+    """Embed rows of different lengths in one batch, and each row alone through eager, pooled one token at a time."""
+    window = getattr(eager.config.get_text_config(), "sliding_window", None) or 0
+    lengths = [min(length, model.program.max_length) for length in (window + _ROW_LENGTHS[0], *_ROW_LENGTHS[1:])]
+    tokens = _fixed_tokens(len(lengths), max(lengths), model.program.vocab_size)
+    rows = [tokens[row, :length] for row, length in enumerate(lengths)]
+    got = embed(model, [row.tolist() for row in rows])
+    hidden = [eager(input_ids=row[None].to(model.device), use_cache=False).last_hidden_state[0].cpu() for row in rows]
+    expected = [_pool_plainly(tokens.float(), model.program.pooling) for tokens in hidden]
+    return max(error_between(*pair) for pair in zip(got, expected, strict=True))
+
+
+def _pool_plainly(tokens: Tensor, pooling: Pooling | None) -> Tensor:
+    """Return what `pooling` makes of the vectors of one row's tokens, (tokens, size)."""
+    if pooling is None:
+        return tokens
+    match pooling.mode:
+        case PoolingMode.FIRST:
+            pooled = tokens[0]
+        case PoolingMode.LAST:
+            pooled = tokens[-1]
+        case PoolingMode.MEAN:
+            pooled = tokens.mean(dim=0)
+    return pooled / pooled.norm() if pooling.normalized else pooled
 
 
 def _fixed_tokens(rows: int, length: int, vocab_size: int) -> Tensor:

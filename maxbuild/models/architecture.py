@@ -6,16 +6,29 @@ Invariant: no weight file is opened here, and no code of a repository runs unles
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, dynamic_module_utils
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    dynamic_module_utils,
+)
 from transformers.core_model_loading import build_glob_alternation
+from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
+from maxbuild.architectures.registry import choose_architecture
 from maxbuild.errors import UnsupportedModel
 from maxbuild.models.attention import IMPLEMENTATION
 from maxbuild.models.experts import use_expert_operator
+from maxbuild.models.idle import idle_modules, leave_out
+from maxbuild.models.vision_config import VISION_CONFIG, merge_vision_config
 
 ENCODINGS: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """The weight encodings that need no packing: stored so and computed so."""
@@ -29,11 +42,38 @@ def keep_repository_code_in(folder: Path) -> None:
     dynamic_module_utils.HF_MODULES_CACHE = str(folder)  # type: ignore[attr-defined]
 
 
-def read_config(folder: Path, *, trust_remote_code: bool) -> PreTrainedConfig:
-    """Read `folder/config.json` through transformers; raise UnsupportedModel where it names nothing known."""
+def read_config(
+    folder: Path, *, trust_remote_code: bool, vision_config_overrides: Mapping[str, Any] | None = None
+) -> PreTrainedConfig:
+    """Read `folder/config.json` through transformers, with the overrides merged into its vision config.
+
+    Raise UnsupportedModel where it names nothing known, and where an override has no vision config or no value there
+    to stand in for.
+    """
+    config = _read_config(folder, trust_remote_code=trust_remote_code)
+    if not vision_config_overrides:
+        return config
+    merged = merge_vision_config(_read_json(folder / "config.json"), vision_config_overrides)
+    known = vars(getattr(config, VISION_CONFIG))
+    for name in vision_config_overrides:
+        if name not in known:
+            shown = ", ".join(f"`{key}`" for key in sorted(merged[VISION_CONFIG]) if key in known)
+            raise UnsupportedModel(
+                f"`vision_config_overrides` sets `{name}`, which the model's `{VISION_CONFIG}` does not have",
+                hint=f"config.json says {shown} there" if shown else None,
+            )
+    # A link to the model's own file, which is not ours to write to.
+    (folder / "config.json").unlink()
+    (folder / "config.json").write_text(json.dumps(merged))
+    return _read_config(folder, trust_remote_code=trust_remote_code)
+
+
+def _read_config(folder: Path, *, trust_remote_code: bool) -> PreTrainedConfig:
     document = _read_json(folder / "config.json")
     model_type = document.get("model_type")
-    if document.get("auto_map") and not trust_remote_code:
+    # A custom architecture is used in place of transformers' own class, and of code that the model brings.
+    custom = choose_architecture(document)
+    if custom is None and document.get("auto_map") and not trust_remote_code:
         raise UnsupportedModel(
             "the model brings its own code (`auto_map` in config.json)",
             hint="read that code; if you trust it, set `trust_remote_code: true` for this role",
@@ -79,28 +119,81 @@ def max_length_of(config: PreTrainedConfig, wanted: int | None) -> int:
     return int(wanted if wanted is not None else positions)  # type: ignore[arg-type]
 
 
+def embeds(config: PreTrainedConfig, *, pools: bool = False) -> bool:
+    """Tell whether `config` is of an embedding model: it names the class that has no output embedding.
+
+    pools: sentence-transformers' files say how the model pools. They are of embedding models alone, whose config.json
+    often names the class of the language model that they were made of.
+    """
+    bare: Any = MODEL_MAPPING.get(type(config), ())
+    classes = bare if isinstance(bare, (list, tuple)) else (bare,)
+    return pools or any(name in {each.__name__ for each in classes} for name in (config.architectures or ())[:1])
+
+
+def auto_class(*, embedding: bool) -> Any:
+    """Return transformers' class that makes and loads embedding models, or causal language models."""
+    return AutoModel if embedding else AutoModelForCausalLM
+
+
 def build_model(
-    config: PreTrainedConfig, dtype: torch.dtype, max_length: int, *, trust_remote_code: bool, device: str = "meta"
+    config: PreTrainedConfig,
+    dtype: torch.dtype,
+    max_length: int,
+    *,
+    trust_remote_code: bool,
+    embedding: bool = False,
+    device: str = "meta",
 ) -> PreTrainedModel:
-    """Make the causal language model that `config` describes, in `dtype`, with weights of no value on `device`."""
+    """Make the model that `config` describes, in `dtype`, with weights of no value on `device`.
+
+    It is the causal language model or, where `embedding` is set, the model without an output embedding; of a
+    multimodal model what text runs through.
+    """
+
+    def build(device: str) -> PreTrainedModel:
+        made = build_complete_model(
+            config, dtype, trust_remote_code=trust_remote_code, embedding=embedding, device=device
+        )
+        use_expert_operator(made)
+        return made
+
+    model = build(device)
+    if config.get_text_config() is not config:
+        leave_out(model, idle_modules(model if device == "meta" else build("meta")))
+    pin_rotary_frequencies(model, max_length)
+    model.eval()
+    return model
+
+
+def build_complete_model(
+    config: PreTrainedConfig,
+    dtype: torch.dtype,
+    *,
+    trust_remote_code: bool,
+    embedding: bool = False,
+    device: str = "meta",
+) -> PreTrainedModel:
+    """Make the model as transformers would load it, nothing left out, with weights of no value on `device`."""
     try:
         with torch.device(device):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(
-                config,
+            # transformers writes into configs while it builds models.
+            model: PreTrainedModel = auto_class(embedding=embedding).from_config(
+                deepcopy(config),
                 dtype=dtype,
                 attn_implementation=IMPLEMENTATION,
                 trust_remote_code=trust_remote_code,
             )
     except Exception as error:  # transformers raises whatever a wrong value leads to
         raise UnsupportedModel(
-            f"transformers makes no causal language model of model type `{config.model_type}`",
+            f"transformers makes no {_what(embedding=embedding)} of model type `{config.model_type}`",
             causes=[str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__],
         ) from error
     _keep_in_float32(model, dtype)
-    use_expert_operator(model)
-    pin_rotary_frequencies(model, max_length)
-    model.eval()
     return model
+
+
+def _what(*, embedding: bool) -> str:
+    return "model without an output embedding" if embedding else "causal language model"
 
 
 def _keep_in_float32(model: PreTrainedModel, dtype: torch.dtype) -> None:
@@ -123,7 +216,7 @@ def _keep_in_float32(model: PreTrainedModel, dtype: torch.dtype) -> None:
 
 
 def build_model_with_buffers(
-    config: PreTrainedConfig, dtype: torch.dtype, *, trust_remote_code: bool
+    config: PreTrainedConfig, dtype: torch.dtype, *, trust_remote_code: bool, embedding: bool = False
 ) -> PreTrainedModel:
     """Make the model with real buffers, which the config determines, and parameters of no value.
 
@@ -138,7 +231,9 @@ def build_model_with_buffers(
 
     torch.nn.Module.register_parameter = register_without_data  # type: ignore[method-assign, assignment]
     try:
-        return build_model(config, dtype, max_length=0, trust_remote_code=trust_remote_code, device="cpu")
+        return build_model(
+            config, dtype, max_length=0, trust_remote_code=trust_remote_code, embedding=embedding, device="cpu"
+        )
     finally:
         torch.nn.Module.register_parameter = register  # type: ignore[method-assign]
 

@@ -138,6 +138,19 @@ def _refuse_other_masks(config: PreTrainedConfig, arguments: Mapping[str, object
             raise UnsupportedModel(f"the model's attention mask is not plainly causal (it uses `{name}`)")
 
 
+def _for_generate(config: PreTrainedConfig, *_: object, **arguments: object) -> MaskRule | Mapping[str, MaskRule]:
+    """Answer what makes all masks of a model at once: by kind of layer where the config lists kinds, else one."""
+    text = config.get_text_config()
+    kinds = getattr(text, "layer_types", None)
+    if kinds is None:
+        return _sliding(text, **arguments) if getattr(text, "sliding_window", None) else _causal(text, **arguments)
+    rules = {"full_attention": _causal, "sliding_attention": _sliding}
+    for kind in kinds:
+        if kind not in rules:
+            raise UnsupportedModel(f"attention masks of layers of type `{kind}` cannot be outlined")
+    return {kind: rules[kind](text, **arguments) for kind in dict.fromkeys(kinds)}
+
+
 def _refused(kind: str) -> Callable[..., MaskRule]:
     def refuse(*_: object, **__: object) -> MaskRule:
         raise UnsupportedModel(f"{kind} attention masks cannot be outlined")
@@ -147,9 +160,10 @@ def _refused(kind: str) -> Callable[..., MaskRule]:
 
 # transformers' mask functions, and what stands in for each while a model is traced. A mask becomes a rule that travels
 # through the model untouched: were a model to compute with it, the trace would fail instead of being wrong in silence.
-_MASK_FUNCTIONS: dict[str, Callable[..., MaskRule]] = {
+_MASK_FUNCTIONS: dict[str, Callable[..., MaskRule | Mapping[str, MaskRule]]] = {
     "create_causal_mask": _causal,
     "create_sliding_window_causal_mask": _sliding,
+    "create_masks_for_generate": _for_generate,
     "create_chunked_causal_mask": _refused("chunked"),
     "create_bidirectional_mask": _refused("bidirectional"),
     "create_bidirectional_sliding_window_mask": _refused("bidirectional"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -20,6 +20,9 @@ from maxbuild.errors import UnsupportedModel
 SCHEMA = "maxbuild.region.v1"
 
 _NAMESPACES = frozenset({"aten", "prims", "maxbuild"})
+
+# Operators beside those of these namespaces: what the custom architectures of this process bring.
+_admitted: set[str] = set()
 
 # Functions on sizes that torch.export leaves in graphs beside operators.
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -107,17 +110,23 @@ def _find_operator(name: str) -> Callable[..., Any]:
     if name in _FUNCTIONS:
         return _FUNCTIONS[name]
     namespace, operator_name, overload = name.split(".")
-    if namespace not in _NAMESPACES:
+    if namespace not in _NAMESPACES and name not in _admitted:
         raise ValueError(f"operator {name} is in no known namespace")
     found: Callable[..., Any] = getattr(getattr(getattr(torch.ops, namespace), operator_name), overload)
     return found
+
+
+def admit_operators(names: Iterable[str]) -> None:
+    """Let regions hold these operators too, from now on in this process, in place of those admitted before."""
+    _admitted.clear()
+    _admitted.update(names)
 
 
 def operator_name(target: object) -> str:
     """Return the name of a graph node's target; raise UnsupportedModel where a region cannot hold it."""
     if isinstance(target, torch._ops.OpOverload):
         name = str(target)
-        if name.split(".", maxsplit=1)[0] in _NAMESPACES:
+        if name.split(".", maxsplit=1)[0] in _NAMESPACES or name in _admitted:
             return name
     elif callable(target) and target in _FUNCTION_NAMES:
         return _FUNCTION_NAMES[target]
@@ -149,7 +158,8 @@ class GraphBuilder:
 
     def finish_contiguous(self, outputs: Sequence[fx.Node]) -> RegionGraph:
         """Return the graph with these outputs, each laid out densely: regions agree on values by shape alone."""
-        return RegionGraph(tuple(self._inputs), tuple(self._nodes), tuple(self._dense(node) for node in outputs))
+        dense = tuple(self._dense(node) for node in outputs)  # which may add nodes
+        return RegionGraph(tuple(self._inputs), tuple(self._nodes), dense)
 
     def _dense(self, node: fx.Node) -> int:
         index = self._index[node]

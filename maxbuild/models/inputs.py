@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from maxbuild.models.graph import InputSpec, dtype_name
 from maxbuild.models.observe import BlockCall
-from maxbuild.runtime.program import CacheSpec
+from maxbuild.runtime.program import CacheSpec, Results
 
-INPUT_SPECS = (
-    InputSpec("value", "int64", ("batch", "sequence")),
-    InputSpec("value", "int64", ("batch", "sequence")),
-    InputSpec("value", "int64", ("batch", "logits")),
-    InputSpec("value", "int64", ("keys",)),
-)
-"""The inputs of a program (`maxbuild.runtime.program.INPUTS`), in order."""
+_TOKENS = InputSpec("value", "int64", ("batch", "sequence"))
+_LOGITS = InputSpec("value", "int64", ("logits",))
+
+_OWN_SPECS: Mapping[Results, tuple[InputSpec, ...]] = {
+    Results.CHOSEN: (InputSpec("value", "int64", ("batch", "logits")),),
+    Results.RAGGED: (_LOGITS, _LOGITS),
+    Results.EVERY: (),
+    Results.EMBEDDING: (InputSpec("value", "int64", ("batch",)),),
+}
+
+POSITIONS_SPEC = _TOKENS
+KEY_POSITIONS_SPEC = InputSpec("value", "int64", ("keys",))
+"""What every block gets beside the model's own arguments: attention reads them, the model does not know of them."""
+
+
+def input_specs(results: Results) -> tuple[InputSpec, ...]:
+    """Return what `results.inputs` are, in order."""
+    return (_TOKENS, POSITIONS_SPEC, *_OWN_SPECS[results], KEY_POSITIONS_SPEC)
 
 
 class WeightNames:

@@ -29,8 +29,8 @@ def attend_in_torch(
     batch, heads, sequence, key_size = query.shape
     key_heads, value_size, keys = key.shape[1], value.shape[-1], key_positions.shape[0]
     slots = positions[:, None, :, None]
-    key_cache.scatter_(2, slots.expand(batch, key_heads, sequence, key_size), key)
-    value_cache.scatter_(2, slots.expand(batch, key_heads, sequence, value_size), value)
+    key_cache.scatter_(2, slots.expand(batch, key_heads, sequence, key_size), key.to(key_cache.dtype))
+    value_cache.scatter_(2, slots.expand(batch, key_heads, sequence, value_size), value.to(value_cache.dtype))
     seen = key_positions <= positions[:, :, None]
     if window:
         seen = seen & (key_positions > positions[:, :, None] - window)
@@ -38,7 +38,8 @@ def attend_in_torch(
     group = heads // key_heads
     grouped = query.reshape(batch, key_heads, group * sequence, key_size)
     mask = seen[:, None].expand(batch, group, sequence, keys).reshape(batch, 1, group * sequence, keys)
-    cached_keys, cached_values = key_cache.narrow(2, 0, keys), value_cache.narrow(2, 0, keys)
+    cached_keys = key_cache.narrow(2, 0, keys).to(query.dtype)
+    cached_values = value_cache.narrow(2, 0, keys).to(query.dtype)
     if softcap or sinks is not None or key_size != value_size:
         grouped_sinks = None if sinks is None else sinks.view(1, key_heads, group, 1).expand(batch, -1, -1, sequence)
         attended = _attend_step_by_step(grouped, cached_keys, cached_values, mask, scale, softcap, grouped_sinks)

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
+from maxbuild.architectures.registry import blocks_of
 from maxbuild.errors import UnsupportedModel
 from maxbuild.models.attention import AttentionCall, answered_by, masks_as_rules
 from maxbuild.models.structure import WatchedIndex, describe_structure, watch_indices
@@ -71,6 +72,9 @@ class BlockCall:
 
 def find_blocks(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:
     """Return names and modules of the repeated blocks; raise UnsupportedModel where there is no such list."""
+    declared = blocks_of(model)
+    if declared is not None:
+        return _declared_blocks(model, declared)
     depth = model.config.get_text_config().num_hidden_layers
     lists = [
         (name, module)
@@ -82,6 +86,17 @@ def find_blocks(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:
         if any("attention" in type(part).__name__.lower() for part in module.modules()):
             return [(f"{name}.{index}", block) for index, block in enumerate(module)]
     raise UnsupportedModel(f"`{type(model).__name__}` has no list of {depth} decoder layers with attention")
+
+
+def _declared_blocks(model: PreTrainedModel, name: str) -> list[tuple[str, nn.Module]]:
+    """Return the blocks in the list that the model's custom architecture names."""
+    found = dict(model.named_modules()).get(name)
+    if not isinstance(found, nn.ModuleList) or not len(found):
+        raise UnsupportedModel(
+            f"`{type(model).__name__}` has no ModuleList `{name}`, which its architecture says its blocks are in",
+            hint="`blocks` is a name as `model.named_modules()` has it, `model.layers` say",
+        )
+    return [(f"{name}.{index}", block) for index, block in enumerate(found)]
 
 
 def observe_blocks(model: PreTrainedModel) -> list[BlockCall]:

@@ -29,10 +29,12 @@ def attention(
     """Write `key` and `value` into the caches at `positions`, then attend causally over the cached keys.
 
     query: (batch, heads, sequence, key size). key, value: (batch, key/value heads, sequence, size).
-    key_cache, value_cache: (batch, key/value heads, cache, size), mutated. positions: int64 (batch, sequence), the
-    position of each new token in its row. key_positions: int64 (keys,), `arange(keys)`; its length says how much of the
-    cache is looked at. A query at position p sees keys at positions max(0, p - window + 1) to p (window 0: from 0).
-    Whatever the cache holds beyond p is not seen, so rows of different lengths and rejected tokens need no mask.
+    key_cache, value_cache: (batch, key/value heads, cache, size), mutated; where they have another dtype than the
+    query, keys and values are cast when they are written, and cast back when they are read, new ones too. positions:
+    int64 (batch, sequence), the position of each new token in its row. key_positions: int64 (keys,), `arange(keys)`;
+    its length says how much of the cache is looked at. A query at position p sees keys at positions
+    max(0, p - window + 1) to p (window 0: from 0). Whatever the cache holds beyond p is not seen, so rows of different
+    lengths and rejected tokens need no mask.
     Scores are scaled, then capped as `softcap * tanh(score / softcap)` unless softcap is 0; `sinks` (heads,) adds one
     logit per head to the softmax's denominator. Returns (batch, sequence, heads, value size).
     """

@@ -8,9 +8,10 @@ are replaced by an opaque operator while the model around them is exported, and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from torch import Tensor, fx
+import torch
+from torch import Tensor, fx, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 from transformers import PreTrainedModel
@@ -19,15 +20,21 @@ from maxbuild.errors import UnsupportedModel
 from maxbuild.models.attention import answered_by, masks_as_rules
 from maxbuild.models.export import export_graph, spec_of
 from maxbuild.models.graph import GraphBuilder, InputSpec, RegionGraph, dtype_name
-from maxbuild.models.inputs import INPUT_SPECS, WeightNames, cache_inputs, cache_names, cache_specs, weight_spec
-from maxbuild.models.language_model import LanguageModel, cached_attention
+from maxbuild.models.inputs import (
+    KEY_POSITIONS_SPEC,
+    POSITIONS_SPEC,
+    WeightNames,
+    cache_inputs,
+    cache_names,
+    cache_specs,
+    input_specs,
+    weight_spec,
+)
+from maxbuild.models.language_model import as_traced, cached_attention
 from maxbuild.models.observe import TRACE_SIZES, BlockCall, observe_blocks
 from maxbuild.models.pieces import Piece, cut_into_pieces, cut_unused
 from maxbuild.models.stubs import BLOCK, stubbed
-from maxbuild.runtime.program import INPUTS, OUTPUT, Program, Step
-
-# What every block gets beside the model's own arguments: attention reads them, the model does not know of them.
-_POSITIONS, _KEY_POSITIONS = INPUTS[1], INPUTS[3]
+from maxbuild.runtime.program import Pooling, Program, Results, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +45,38 @@ class Outline:
     regions: Mapping[str, RegionGraph]
 
 
-def outline(model: PreTrainedModel, max_length: int, *, use_subgraphs: bool) -> Outline:
+@dataclass(frozen=True, slots=True)
+class _Traced:
+    """What is cut: the model as it is traced, its blocks, and its weights."""
+
+    model: nn.Module
+    results: Results
+    calls: Sequence[BlockCall]
+    weights: WeightNames
+
+
+def outline(
+    model: PreTrainedModel,
+    max_length: int,
+    *,
+    use_subgraphs: bool,
+    results: Results = Results.CHOSEN,
+    pooling: Pooling | None = None,
+    cache_dtype: torch.dtype | None = None,
+) -> Outline:
     """Turn a model on the meta device into a program and its regions.
 
     use_subgraphs: one region per kind of block and one per piece around them; else the whole model as one region.
-    Raise UnsupportedModel, with the reason, where the model cannot be outlined.
+    results: what the program ends with. pooling: of embeddings alone; None: they are not pooled. cache_dtype: how keys
+    and values are kept; None: in the dtype that the model computes them in. Raise UnsupportedModel, with the reason,
+    where the model cannot be outlined.
     """
     calls = observe_blocks(model)
-    weights = WeightNames(model)
+    for call in calls:
+        call.caches = [replace(geometry, dtype=cache_dtype or geometry.dtype) for geometry in call.caches]
     caches = [spec for call in calls for spec in cache_specs(call)]
-    build = _Outliner(model, calls, weights) if use_subgraphs else _WholeModel(model, calls, weights)
+    traced = _Traced(as_traced(model, results, pooling), results, calls, WeightNames(model))
+    build = _Outliner(traced) if use_subgraphs else _WholeModel(traced)
     steps, regions = build.run()
     program = Program(
         max_length=max_length,
@@ -55,6 +84,8 @@ def outline(model: PreTrainedModel, max_length: int, *, use_subgraphs: bool) -> 
         dtype=dtype_name(model.dtype),
         caches=tuple(caches),
         steps=tuple(steps),
+        results=results,
+        pooling=pooling,
     )
     return Outline(program, regions)
 
@@ -87,39 +118,39 @@ def _used(names: Sequence[str], used: Sequence[int], offset: int) -> tuple[str, 
 class _WholeModel:
     """Makes one region of the whole model."""
 
-    def __init__(self, model: PreTrainedModel, calls: Sequence[BlockCall], weights: WeightNames) -> None:
-        self._language_model = LanguageModel(model)
-        self._calls = calls
-        self._weights = weights
+    def __init__(self, traced: _Traced) -> None:
+        self._model, self._results = traced.model, traced.results
+        self._calls, self._weights = traced.calls, traced.weights
 
     def run(self) -> tuple[list[Step], dict[str, RegionGraph]]:
         """Return the single step and its region."""
-        weights = self._weights.of(self._language_model)
+        weights = self._weights.of(self._model)
         caches_by_name = [name for call in self._calls for name in cache_names(call)]
+        inputs = self._results.inputs
         specs = [
-            *INPUT_SPECS,
+            *input_specs(self._results),
             *(spec for call in self._calls for spec in cache_inputs(call)),
             *(weight_spec(tensor) for _, tensor in weights.values()),
         ]
-        first_cache = len(INPUTS)
+        first_cache = len(inputs)
         first_weight = first_cache + len(caches_by_name)
 
         def call_model(tensors: Sequence[Tensor]) -> list[Tensor]:
-            input_ids, positions, logit_positions, key_positions = tensors[:first_cache]
+            *arguments, key_positions = tensors[:first_cache]
             caches = tensors[first_cache:first_weight]
             values = dict(zip(weights, tensors[first_weight:], strict=True))
-            with answered_by(cached_attention(caches, positions, key_positions)):
-                return [functional_call(self._language_model, values, (input_ids, positions, logit_positions))]
+            with answered_by(cached_attention(caches, arguments[1], key_positions)):
+                return [functional_call(self._model, values, tuple(arguments))]
 
-        with masks_as_rules(self._language_model):
+        with masks_as_rules(self._model):
             graph, placeholders, _ = export_graph(call_model, specs, TRACE_SIZES)
         region, used = _region_of_whole_graph(graph, placeholders, specs)
         step = Step(
             "model",
-            values=_used(INPUTS, used, 0),
+            values=_used(inputs, used, 0),
             caches=_used(caches_by_name, used, first_cache),
             weights=_used([name for name, _ in weights.values()], used, first_weight),
-            outputs=(OUTPUT,),
+            outputs=(self._results.output,),
         )
         return [step], {"model": region}
 
@@ -136,10 +167,11 @@ class _Kind:
 class _Outliner:
     """Makes one region per kind of block and one per piece of code around the blocks."""
 
-    def __init__(self, model: PreTrainedModel, calls: Sequence[BlockCall], weights: WeightNames) -> None:
-        self._language_model = LanguageModel(model)
-        self._calls = calls
-        self._weights = weights
+    def __init__(self, traced: _Traced) -> None:
+        self._model, self._results = traced.model, traced.results
+        self._calls, self._weights = traced.calls, traced.weights
+        # Blocks alone read the last input.
+        self._inputs = traced.results.inputs[:-1]
         self._symbols: Mapping[str, str] = {}
         self._value_names: dict[fx.Node, str] = {}
         self._weight_nodes: dict[fx.Node, tuple[str, InputSpec]] = {}
@@ -156,28 +188,28 @@ class _Outliner:
                 steps.append(self._piece_step(piece, index))
             if index < len(self._calls):
                 steps.append(self._block_step(piece.block, self._calls[index], kinds[index]))
-        return _with_final_name(steps, self._value_names[_outputs(graph)[0]]), self._regions
+        final = self._value_names[_outputs(graph)[0]]
+        return _with_final_name(steps, final, self._results.output), self._regions
 
     def _export_around_blocks(self) -> fx.Graph:
         block_prefixes = tuple(f"model.{call.name}." for call in self._calls)
         weights = {
-            name: named
-            for name, named in self._weights.of(self._language_model).items()
-            if not name.startswith(block_prefixes)
+            name: named for name, named in self._weights.of(self._model).items() if not name.startswith(block_prefixes)
         }
-        specs = [*INPUT_SPECS[:3], *(weight_spec(tensor) for _, tensor in weights.values())]
+        first = len(self._inputs)
+        specs = [*input_specs(self._results)[:first], *(weight_spec(tensor) for _, tensor in weights.values())]
 
         def call_model(tensors: Sequence[Tensor]) -> list[Tensor]:
-            values = dict(zip(weights, tensors[3:], strict=True))
-            return [functional_call(self._language_model, values, tuple(tensors[:3]))]
+            values = dict(zip(weights, tensors[first:], strict=True))
+            return [functional_call(self._model, values, tuple(tensors[:first]))]
 
-        with masks_as_rules(self._language_model), stubbed(self._calls):
+        with masks_as_rules(self._model), stubbed(self._calls):
             graph, placeholders, self._symbols = export_graph(call_model, specs, TRACE_SIZES)
         cut_unused(graph)
-        self._value_names = dict(zip(placeholders[:3], INPUTS[:3], strict=True))
+        self._value_names = dict(zip(placeholders[:first], self._inputs, strict=True))
         self._weight_nodes = {
             node: (name, spec)
-            for node, (name, _), spec in zip(placeholders[3:], weights.values(), specs[3:], strict=True)
+            for node, (name, _), spec in zip(placeholders[first:], weights.values(), specs[first:], strict=True)
         }
         return graph
 
@@ -201,8 +233,8 @@ class _Outliner:
         values = [spec_of(value, "value", self._symbols) for value in node.args[1]]  # type: ignore[union-attr,arg-type]
         specs = [
             *values,
-            INPUT_SPECS[1],
-            INPUT_SPECS[3],
+            POSITIONS_SPEC,
+            KEY_POSITIONS_SPEC,
             *cache_inputs(call),
             *(weight_spec(tensor) for _, tensor in weights.values()),
         ]
@@ -225,7 +257,7 @@ class _Outliner:
     def _block_step(self, node: fx.Node, call: BlockCall, kind: _Kind) -> Step:
         if any(value in self._weight_nodes for value in node.args[1]):  # type: ignore[union-attr]
             raise UnsupportedModel(f"layer `{call.name}` is called with a weight, which is not supported")
-        values = [*(self._value_names[value] for value in node.args[1]), _POSITIONS, _KEY_POSITIONS]  # type: ignore[union-attr,index]
+        values = [*(self._value_names[value] for value in node.args[1]), "positions", "key_positions"]  # type: ignore[union-attr,index]
         caches = cache_names(call)
         weights = [name for name, _ in self._weights.of(call.module).values()]
         self._value_names[node] = f"{call.name}"
@@ -277,7 +309,7 @@ def _kind_names(representatives: Sequence[BlockCall]) -> list[str]:
     return names
 
 
-def _with_final_name(steps: Sequence[Step], final: str) -> list[Step]:
+def _with_final_name(steps: Sequence[Step], final: str, name: str) -> list[Step]:
     """Give the program's output its name."""
     return [
         Step(
@@ -285,7 +317,7 @@ def _with_final_name(steps: Sequence[Step], final: str) -> list[Step]:
             step.values,
             step.caches,
             step.weights,
-            tuple(OUTPUT if name == final else name for name in step.outputs),
+            tuple(name if output == final else output for output in step.outputs),
         )
         for step in steps
     ]

@@ -12,13 +12,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-from maxbuild.errors import PackageError
+from maxbuild.errors import PackageError, UsageError
 from maxbuild.runtime.package import PackageHeader
-from maxbuild.runtime.program import INPUTS, OUTPUT, Program, Step
+from maxbuild.runtime.program import Program, Results, Step
 from maxbuild.runtime.weights import read_tensors
 
 _CPU = torch.device("cpu")
@@ -119,17 +120,26 @@ class Model:
         self._current = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
     @classmethod
-    def load(cls, folder: Path, header: PackageHeader, role: str, device: torch.device = _CPU) -> Model:
+    def load(
+        cls,
+        folder: Path,
+        header: PackageHeader,
+        role: str,
+        device: torch.device = _CPU,
+        choices: Mapping[str, str] = MappingProxyType({}),
+    ) -> Model:
         """Load a component of the package in `folder` onto `device`; PackageError where it cannot be.
 
-        The files have been checked, and the host.
+        The files have been checked, and the host. choices: files of regions that others take the place of.
         """
         entry, program = header.components[role], _read_program(folder, header, role)
         weights = read_tensors(folder, header, role, program.weights, device)
         missing = [name for name in program.regions if name not in entry.regions]
         if missing:
             raise PackageError(f"the package has no region `{missing[0]}`")
-        regions = {path: Region(folder / path, device) for path in sorted(set(entry.regions.values()))}
+        regions = {
+            path: Region(folder / choices.get(path, path), device) for path in sorted(set(entry.regions.values()))
+        }
         return cls(program, {name: regions[path] for name, path in entry.regions.items()}, weights, device)
 
     def with_regions(self, replace: Callable[[str, RegionCall], RegionCall]) -> Model:
@@ -146,14 +156,71 @@ class Model:
     def forward(
         self, input_ids: Tensor, positions: Tensor, logit_positions: Tensor, caches: Caches, keys: int
     ) -> Tensor:
-        """Run the new tokens and return logits (batch, logits, vocabulary).
+        """Run the new tokens and return logits (batch, logits, vocabulary), whichever the program makes of itself.
 
         input_ids, positions: int64 (batch, sequence). logit_positions: int64 (batch, logits), indices into the
         sequence. All lie on the model's device. keys: how much of the caches attention looks at; more than every
-        position.
+        position. Raise UsageError where the program makes embeddings.
         """
-        inputs = map(_dense, (input_ids, positions, logit_positions, self.numbers[:keys]))
-        values: dict[str, Tensor] = dict(zip(INPUTS, inputs, strict=True))
+        if self.program.results is Results.CHOSEN:
+            return self._run((input_ids, positions, logit_positions), caches, keys)
+        rows = torch.arange(len(logit_positions), device=self.device)[:, None].expand_as(logit_positions)
+        chosen = self.forward_ragged(input_ids, positions, rows.reshape(-1), logit_positions.reshape(-1), caches, keys)
+        return chosen.view(*logit_positions.shape, -1)
+
+    @torch.inference_mode()
+    def forward_ragged(
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        logit_rows: Tensor,
+        logit_positions: Tensor,
+        caches: Caches,
+        keys: int,
+    ) -> Tensor:
+        """Run the new tokens and return logits (logits, vocabulary), of as many tokens of each row as are asked for.
+
+        logit_rows, logit_positions: int64 (logits,), rows and indices into the sequence; else as for `forward`. Raise
+        UsageError where the package was built without `enable_variable_logits` and without `enable_echo`.
+        """
+        if self.program.results is Results.EVERY:
+            return self.forward_every(input_ids, positions, caches, keys)[logit_rows, logit_positions]
+        self._require(Results.RAGGED)
+        return self._run((input_ids, positions, logit_rows, logit_positions), caches, keys)
+
+    @torch.inference_mode()
+    def forward_every(self, input_ids: Tensor, positions: Tensor, caches: Caches, keys: int) -> Tensor:
+        """Run the new tokens and return the logits (batch, sequence, vocabulary) of each; else as for `forward`.
+
+        Raise UsageError where the package was built without `enable_echo`.
+        """
+        self._require(Results.EVERY)
+        return self._run((input_ids, positions), caches, keys)
+
+    @torch.inference_mode()
+    def forward_embedding(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+        """Return embeddings of whole rows, float32: (batch, size), or (batch, sequence, size) where none are pooled.
+
+        input_ids: int64 (batch, sequence). lengths: int64 (batch,), at least 1; tokens from there on are padding. Raise
+        UsageError where the package was built for text.
+        """
+        self._require(Results.EMBEDDING)
+        batch, sequence = input_ids.shape
+        positions = self.numbers[:sequence].expand(batch, -1)
+        return self._run((input_ids, positions, lengths), self.caches(batch, sequence), sequence)
+
+    def _require(self, results: Results) -> None:
+        if self.program.results is results:
+            return
+        if self.program.results is Results.EMBEDDING:
+            raise UsageError("this is an embedding model: it has no logits, and generates no text")
+        message, hint = _MISSING[results]
+        raise UsageError(message, hint=hint)
+
+    def _run(self, arguments: Sequence[Tensor], caches: Caches, keys: int) -> Tensor:
+        """Run the program on `arguments`, which are its inputs but the last, and return what it ends with."""
+        inputs = map(as_dense, (*arguments, self.numbers[:keys]))
+        values: dict[str, Tensor] = dict(zip(self.program.results.inputs, inputs, strict=True))
         with self._current:
             for bound in self._steps:
                 step = bound.step
@@ -161,7 +228,24 @@ class Model:
                 arguments += [caches.tensors[name] for name in step.caches]
                 arguments += bound.weights
                 values.update(zip(step.outputs, bound.region(arguments), strict=True))
-        return values[OUTPUT]
+        return values[self.program.results.output]
+
+
+# What is wrong where a program ends with something else, and what helps.
+_MISSING: Mapping[Results, tuple[str, str]] = {
+    Results.RAGGED: (
+        "the model gives as many logits for each row of a batch",
+        "build it with `enable_variable_logits` under `sampling`",
+    ),
+    Results.EVERY: (
+        "the model gives logits of chosen tokens, not of every one",
+        "build it with `enable_echo: true`",
+    ),
+    Results.EMBEDDING: (
+        "the model gives logits, not embeddings",
+        "run an embedding model for that",
+    ),
+}
 
 
 def bytes_of_weights(folder: Path, header: PackageHeader, role: str) -> int:
@@ -175,7 +259,7 @@ def _read_program(folder: Path, header: PackageHeader, role: str) -> Program:
     return Program.from_json(json.loads((folder / header.components[role].program).read_bytes()))
 
 
-def _dense(tensor: Tensor) -> Tensor:
+def as_dense(tensor: Tensor) -> Tensor:
     """Return the tensor, or a copy of it, without gaps and aligned; allocators align what storages begin with."""
     dense = tensor.contiguous()
     misplaced = dense.storage_offset() * dense.element_size() % _ALIGNMENT

@@ -12,6 +12,10 @@ WEIGHTS = "weights/"
 """Prefix of the inputs that are weight files."""
 
 
+POOLING = "pooling/"
+"""Prefix of the inputs that say how an embedding model pools, sentence-transformers' files."""
+
+
 def lay_out(inputs: Mapping[str, Path], folder: Path) -> Path:
     """Link the config, the code and the weight files among `inputs` into `folder` and return it."""
     names = {

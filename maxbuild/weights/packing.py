@@ -7,19 +7,21 @@ holds as it is wanted is never copied.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 from maxbuild.errors import WeightsError
+from maxbuild.models.architecture import auto_class, build_complete_model
 from maxbuild.models.graph import dtype_name
+from maxbuild.weights.names import names_in_files
 from maxbuild.weights.safetensors import StoredTensor, read_header
 
 _SHARD_BYTES = 2 << 30
@@ -32,6 +34,14 @@ class Place:
 
     file: str
     tensor: str
+
+
+class _Stored(NamedTuple):
+    """A tensor as a weight file holds it: the file, its name there, and what it is."""
+
+    file: str
+    name: str
+    tensor: StoredTensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,30 +69,36 @@ class Wanted:
 
 
 def pack(
-    model: PreTrainedModel, files: Mapping[str, Path], folder: Path, output: Path, *, trust_remote_code: bool
+    model: PreTrainedModel,
+    files: Mapping[str, Path],
+    folder: Path,
+    output: Path,
+    *,
+    trust_remote_code: bool,
+    embedding: bool = False,
 ) -> tuple[dict[str, Place], dict[str, Path]]:
     """Find or make every tensor that `model` computes with.
 
     model: parameters of no value, buffers with theirs. files: the weight files by name. folder: holds config.json and
     the weight files, for transformers to load from where names do not match (an index is written into it). output: a
-    folder for new files.
+    folder for new files. embedding: whether the model has no output embedding, which the files may have.
     Return the place of each tensor, and the files that places name. Raise WeightsError where tensors are missing, too
     many, or of another shape.
     """
     wanted = Wanted.of(model)
-    stored = _read_headers(files)
-    _refuse_untied(wanted, stored, files)
-    if _needs_conversion(model, wanted, stored):
-        tensors: Iterator[tuple[str, Tensor]] = _converted(
-            model, wanted, stored, folder, trust_remote_code=trust_remote_code
-        )
+    loading = _Loading(model, wanted, folder, trust_remote_code=trust_remote_code, embedding=embedding)
+    by_file_name = _read_headers(files)
+    stored = loading.under_own_names(by_file_name)
+    _refuse_untied(wanted, by_file_name if stored is None else stored, files)
+    if stored is None:
+        tensors: Iterator[tuple[str, Tensor]] = loading.converted(by_file_name)
         places: dict[str, Place] = {}
     else:
         _check_shapes(wanted, stored)
         places = {
-            name: Place(stored[name][0], name)
+            name: Place(stored[name].file, stored[name].name)
             for name in wanted.stored
-            if stored[name][1].dtype == dtype_name(wanted.tensors[name].dtype)
+            if stored[name].tensor.dtype == dtype_name(wanted.tensors[name].dtype)
         }
         tensors = _cast(wanted, [name for name in sorted(wanted.stored) if name not in places], files, stored)
     used = {place.file: files[place.file] for place in places.values()}
@@ -93,47 +109,112 @@ def pack(
     return dict(sorted(places.items())), used
 
 
-def _read_headers(files: Mapping[str, Path]) -> dict[str, tuple[str, StoredTensor]]:
-    stored: dict[str, tuple[str, StoredTensor]] = {}
+def _read_headers(files: Mapping[str, Path]) -> dict[str, _Stored]:
+    stored: dict[str, _Stored] = {}
     for file, path in sorted(files.items()):
         for name, tensor in read_header(path, file).items():
             if name in stored:
-                raise WeightsError(f"tensor `{name}` is in two weight files, `{stored[name][0]}` and `{file}`")
-            stored[name] = (file, tensor)
+                raise WeightsError(f"tensor `{name}` is in two weight files, `{stored[name].file}` and `{file}`")
+            stored[name] = _Stored(file, name, tensor)
     return stored
 
 
-def _needs_conversion(model: PreTrainedModel, wanted: Wanted, stored: Mapping[str, tuple[str, StoredTensor]]) -> bool:
-    """Tell whether transformers may change names or contents while it loads these tensors into this model."""
-    known = wanted.tensors.keys() | wanted.aliases.keys()
-    return (
-        bool(get_checkpoint_conversion_mapping(model.config.model_type))
-        or not wanted.stored <= stored.keys()
-        or not stored.keys() <= known
-    )
+class _Loading:
+    """How transformers would load the weight files into a model: by other names, and where it must, itself."""
+
+    def __init__(
+        self, model: PreTrainedModel, wanted: Wanted, folder: Path, *, trust_remote_code: bool, embedding: bool
+    ) -> None:
+        self._model, self._wanted, self._folder = model, wanted, folder
+        self._trust_remote_code, self._embedding = trust_remote_code, embedding
+
+    def under_own_names(self, stored: Mapping[str, _Stored]) -> Mapping[str, _Stored] | None:
+        """Return the stored tensors by the model's names; None where transformers must load them."""
+        wanted = self._wanted
+        if (
+            not get_checkpoint_conversion_mapping(self._model.config.model_type)
+            and wanted.stored <= stored.keys() <= wanted.tensors.keys() | wanted.aliases.keys()
+        ):
+            return stored
+        names = names_in_files(self._complete(embedding=self._embedding), stored)
+        if names is None:
+            return None
+        renamed = {names[key]: entry for key, entry in stored.items()}
+        return renamed if wanted.stored <= renamed.keys() and not self._unknown(renamed) else None
+
+    def _complete(self, *, embedding: bool) -> PreTrainedModel:
+        return build_complete_model(
+            self._model.config, self._model.dtype, trust_remote_code=self._trust_remote_code, embedding=embedding
+        )
+
+    def _unknown(self, names: Iterable[str]) -> list[str]:
+        """Return those of `names` that are in no part of the model, also not in one that was left out of it."""
+        unknown = set(names) - set(self._wanted.tensors) - set(self._wanted.aliases)
+        if unknown:
+            unknown -= self._complete(embedding=self._embedding).state_dict().keys()
+        if unknown and self._embedding:
+            unknown -= self._complete(embedding=False).state_dict().keys()
+        return sorted(unknown)
+
+    def converted(self, stored: Mapping[str, _Stored]) -> Iterator[tuple[str, Tensor]]:
+        """Let transformers load the checkpoint in its own way, and take the tensors from the model that it makes."""
+        _write_index(stored, self._folder)
+        try:
+            loading: Any = auto_class(embedding=self._embedding).from_pretrained(
+                self._folder,
+                dtype=self._model.dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=self._trust_remote_code,
+            )
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise WeightsError("transformers could not load the weight files", causes=[first]) from error
+        loaded, report = loading
+        self._check_report(report)
+        state = {**dict(loaded.named_parameters()), **dict(loaded.named_buffers())}
+        for name in sorted(self._wanted.stored):
+            yield name, state[name].detach().to(self._wanted.tensors[name].dtype)
+
+    def _check_report(self, report: Mapping[str, Any]) -> None:
+        own = self._wanted.tensors.keys() | self._wanted.aliases.keys()
+        missing, unexpected = sorted(report["missing_keys"] & own), self._unknown(report["unexpected_keys"])
+        if missing:
+            raise _disagreement([f"`{name}` is missing" for name in missing], "is in no weight file")
+        if unexpected:
+            raise _disagreement([f"`{name}` is too many" for name in unexpected], "is unknown to the model")
+        mismatched = [entry for entry in report["mismatched_keys"] if entry[0] in own]
+        if mismatched:
+            lines = [
+                f"`{name}` has shape {list(is_)}, the config makes it {list(should)}"
+                for name, is_, should in mismatched
+            ]
+            raise _disagreement(sorted(lines), "has another shape than config.json makes it")
 
 
-def _check_shapes(wanted: Wanted, stored: Mapping[str, tuple[str, StoredTensor]]) -> None:
+def _check_shapes(wanted: Wanted, stored: Mapping[str, _Stored]) -> None:
     wrong = [
-        f"`{name}` has shape {list(stored[name][1].shape)}, the config makes it {list(wanted.tensors[name].shape)}"
+        f"`{name}` has shape {list(stored[name].tensor.shape)}, the config makes it {list(wanted.tensors[name].shape)}"
         for name in sorted(wanted.stored)
-        if stored[name][1].shape != tuple(wanted.tensors[name].shape)
+        if stored[name].tensor.shape != tuple(wanted.tensors[name].shape)
     ]
     if wrong:
         raise _disagreement(wrong, "has another shape than config.json makes it")
 
 
 def _cast(
-    wanted: Wanted, names: Sequence[str], files: Mapping[str, Path], stored: Mapping[str, tuple[str, StoredTensor]]
+    wanted: Wanted, names: Sequence[str], files: Mapping[str, Path], stored: Mapping[str, _Stored]
 ) -> Iterator[tuple[str, Tensor]]:
     """Read tensors one by one, each in the dtype that the model wants."""
-    for file in sorted({stored[name][0] for name in names}):
+    for file in sorted({stored[name].file for name in names}):
         with safe_open(files[file], framework="pt") as reader:
-            for name in (name for name in names if stored[name][0] == file):
-                yield name, reader.get_tensor(name).to(wanted.tensors[name].dtype)
+            for name in (name for name in names if stored[name].file == file):
+                yield name, reader.get_tensor(stored[name].name).to(wanted.tensors[name].dtype)
 
 
-def _refuse_untied(wanted: Wanted, stored: Mapping[str, tuple[str, StoredTensor]], files: Mapping[str, Path]) -> None:
+def _refuse_untied(wanted: Wanted, stored: Mapping[str, _Stored], files: Mapping[str, Path]) -> None:
     """Raise WeightsError where tensors that config.json ties are stored with different bytes: which one is meant?"""
     for alias, original in wanted.aliases.items():
         if alias in stored and original in stored and _bytes(stored[alias], files) != _bytes(stored[original], files):
@@ -143,63 +224,18 @@ def _refuse_untied(wanted: Wanted, stored: Mapping[str, tuple[str, StoredTensor]
             )
 
 
-def _bytes(place: tuple[str, StoredTensor], files: Mapping[str, Path]) -> bytes:
-    file, tensor = place
-    with files[file].open("rb") as reader:
-        reader.seek(tensor.start)
-        return reader.read(tensor.end - tensor.start)
+def _bytes(stored: _Stored, files: Mapping[str, Path]) -> bytes:
+    with files[stored.file].open("rb") as reader:
+        reader.seek(stored.tensor.start)
+        return reader.read(stored.tensor.end - stored.tensor.start)
 
 
-def _write_index(stored: Mapping[str, tuple[str, StoredTensor]], folder: Path) -> None:
+def _write_index(stored: Mapping[str, _Stored], folder: Path) -> None:
     """Write the index by which transformers finds tensors in files that are not one `model.safetensors`."""
     if not (folder / "model.safetensors").exists():
-        weight_map = {name: file for name, (file, _) in stored.items()}
+        weight_map = {name: entry.file for name, entry in stored.items()}
         index = {"metadata": {}, "weight_map": weight_map}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-
-
-def _converted(
-    model: PreTrainedModel,
-    wanted: Wanted,
-    stored: Mapping[str, tuple[str, StoredTensor]],
-    folder: Path,
-    *,
-    trust_remote_code: bool,
-) -> Iterator[tuple[str, Tensor]]:
-    """Let transformers load the checkpoint in its own way, and take the tensors from the model that it makes."""
-    _write_index(stored, folder)
-    try:
-        loading: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=model.dtype,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-        )
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise WeightsError("transformers could not load the weight files", causes=[first]) from error
-    loaded, report = loading
-    _check_report(report)
-    state = {**dict(loaded.named_parameters()), **dict(loaded.named_buffers())}
-    for name in sorted(wanted.stored):
-        yield name, state[name].detach().to(wanted.tensors[name].dtype)
-
-
-def _check_report(report: Mapping[str, Any]) -> None:
-    missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
-    if missing:
-        raise _disagreement([f"`{name}` is missing" for name in missing], "is in no weight file")
-    if unexpected:
-        raise _disagreement([f"`{name}` is too many" for name in unexpected], "is unknown to the model")
-    mismatched = report["mismatched_keys"]
-    if mismatched:
-        lines = [
-            f"`{name}` has shape {list(is_)}, the config makes it {list(should)}" for name, is_, should in mismatched
-        ]
-        raise _disagreement(sorted(lines), "has another shape than config.json makes it")
 
 
 def _disagreement(lines: Sequence[str], what: str) -> WeightsError:

@@ -36,6 +36,8 @@ class Case:
     softcap: float = 0.0
     sinks: bool = False
     dtype: str = "float32"
+    cache_dtype: str | None = None
+    """None: that of everything else."""
     target: str = "cuda:sm_90"
     multiprocessors: int | None = None
     spare: int = 3
@@ -93,6 +95,7 @@ def make_tensors(case: Case) -> Tensors:
     """Return the tensors of a case: sensible numbers where a query may see them, garbage everywhere else."""
     random = torch.Generator().manual_seed(case.seed)
     batch, dtype = len(case.starts), getattr(torch, case.dtype)
+    cache_dtype = getattr(torch, case.cache_dtype or case.dtype)
 
     def draw(heads: int, size: int) -> Tensor:
         drawn = torch.randn(batch, case.sequence, heads, size, generator=random).to(dtype).transpose(1, 2)
@@ -103,11 +106,11 @@ def make_tensors(case: Case) -> Tensors:
     slots = int(positions.max()) + 1
     caches = []
     for size in (case.key_size, case.value_size):
-        cache = torch.full((batch, case.key_heads, slots + case.spare, size), case.garbage, dtype=dtype)
+        cache = torch.full((batch, case.key_heads, slots + case.spare, size), case.garbage, dtype=cache_dtype)
         for row, start in enumerate(case.starts):
             low = max(0, start - case.window + 1) if case.window else 0
             seen = torch.randn(case.key_heads, start - low, size, generator=random)
-            cache[row, :, low:start] = seen.to(dtype)
+            cache[row, :, low:start] = seen.to(cache_dtype)
         caches.append(cache)
     sinks = torch.randn(case.heads, generator=random).to(dtype) if case.sinks else None
     key_size, value_size = case.key_size, case.value_size

@@ -39,7 +39,7 @@ def job(model: Path, scratch: Path, params: Mapping[str, Any]) -> Job:
     scratch.mkdir()
     inputs = {"config.json": model / "config.json"}
     inputs |= {f"weights/{path.name}": path for path in model.glob("*.safetensors")}
-    return Job({"trust_remote_code": False, "encoding": None, **params}, inputs, scratch, lambda *_: None)
+    return Job(params, inputs, scratch, lambda *_: None)
 
 
 def run_load(model: Path, scratch: Path, **params: Any) -> Mapping[str, Path]:
@@ -49,7 +49,7 @@ def run_load(model: Path, scratch: Path, **params: Any) -> Mapping[str, Path]:
 
 def run_trace(model: Path, scratch: Path, **params: Any) -> Mapping[str, Path]:
     """Run the trace step."""
-    return trace.run(job(model, scratch, {"max_length": 64, "use_subgraphs": True, **params}))
+    return trace.run(job(model, scratch, {"max_length": 64, **params}))
 
 
 def edit_config(model: Path, **changes: Any) -> None:
@@ -145,7 +145,7 @@ def test_shapes_that_disagree_with_the_config(model: Path, tmp_path: Path, encod
     """The tensor and both shapes are named."""
     edit_config(model, intermediate_size=96)
     with pytest.raises(WeightsError) as caught:
-        run_load(model, tmp_path / "load", encoding=encoding)
+        run_load(model, tmp_path / "load", **({} if encoding is None else {"quantization_encoding": encoding}))
     text = str(caught.value)
     assert "mlp.up_proj.weight` has shape [128, 64], the config makes it [96, 64]" in text
 
@@ -198,7 +198,7 @@ def test_trusted_repository_code_is_used(model: Path, tmp_path: Path) -> None:
     )
     own = {"AutoConfig": "configuration_own.OwnConfig", "AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}
     edit_config(model, auto_map=own, model_type="own_llama", architectures=["OwnForCausalLM"])
-    trusted = job(model, tmp_path / "trace", {"max_length": 64, "use_subgraphs": True, "trust_remote_code": True})
+    trusted = job(model, tmp_path / "trace", {"max_length": 64, "trust_remote_code": True})
     trusted = replace(trusted, inputs={**trusted.inputs, **{f"code/{p.name}": p for p in model.glob("*.py")}})
     assert "program" in trace.run(trusted)
     loading = replace(trusted, scratch=tmp_path / "load")

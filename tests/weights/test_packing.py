@@ -10,7 +10,7 @@ import torch
 from model_families import as_region, make_config, make_eager_model, worst_error
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM
 
 from maxbuild.errors import WeightsError
 from maxbuild.models.architecture import ENCODINGS, build_model, build_model_with_buffers, read_config
@@ -90,3 +90,34 @@ def test_tensors_that_are_tied_and_differ_are_refused(tmp_path: Path) -> None:
     )
     places, _ = pack_folder(folder, tmp_path / "again", "float32")
     assert "lm_head.weight" not in places
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("saved_as", ["language model", "embedding model"])
+def test_an_embedding_model_takes_its_weights_from_either_checkpoint(tmp_path: Path, saved_as: str, tied: bool) -> None:
+    """Names with and without the prefix of a language model; its output embedding is left aside; nothing is copied."""
+    config = make_config("qwen3", num_hidden_layers=2, tie_word_embeddings=tied)
+    made = make_eager_model(config) if saved_as == "language model" else AutoModel.from_config(config)
+    folder = tmp_path / "model"
+    made.save_pretrained(folder)
+    expected = AutoModel.from_pretrained(folder, dtype=torch.float32).state_dict()
+    config = read_config(folder, trust_remote_code=False)
+    model = build_model_with_buffers(config, torch.float32, trust_remote_code=False, embedding=True)
+    files = {"model.safetensors": folder / "model.safetensors"}
+    places, used = pack(model, files, folder, tmp_path / "packed", trust_remote_code=False, embedding=True)
+    held = {file: load_file(path) for file, path in used.items()}
+    stored = {name: place for name, place in places.items() if place.file == "model.safetensors"}
+    assert stored.keys() == expected.keys()
+    assert all(torch.equal(held[place.file][place.tensor], expected[name]) for name, place in stored.items())
+
+
+def test_what_an_embedding_model_has_no_use_for_is_still_refused_by_name(tmp_path: Path) -> None:
+    """Of what the model does not know, the output embedding alone is left aside."""
+    folder = save_model(tmp_path / "model", "qwen3")
+    path = folder / "model.safetensors"
+    save_file({**load_file(path), "classifier.weight": torch.zeros(2)}, path, metadata={"format": "pt"})
+    config = read_config(folder, trust_remote_code=False)
+    model = build_model_with_buffers(config, torch.float32, trust_remote_code=False, embedding=True)
+    with pytest.raises(WeightsError) as refused:
+        pack(model, {path.name: path}, folder, tmp_path / "packed", trust_remote_code=False, embedding=True)
+    assert "classifier.weight" in str(refused.value)
