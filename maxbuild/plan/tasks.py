@@ -1,14 +1,17 @@
-"""One component's tasks: which options enter which task's document is decided here alone."""
+"""One component's tasks: what each consumes and leaves, and how much memory it takes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from maxbuild.architectures.families import FAMILIES
 from maxbuild.engine import JSON, OutputOf, Result, SourceFile, Task
-from maxbuild.manifest import ModelConfig
+from maxbuild.manifest import Manifest, TaskKind
+from maxbuild.manifest.options import COMPILE
 from maxbuild.plan.components import Component
 from maxbuild.plan.kinds import toolchain_of
-from maxbuild.targets.spelling import Target
+from maxbuild.plan.parameters import parameters, section_parameters
+from maxbuild.targets.spelling import Target, parse_target
 from maxbuild.weights.selection import CONFIG
 
 # What a process of each kind and its children hold at their peak (proportional set size), with a quarter to spare.
@@ -22,6 +25,8 @@ _LIBRARY_MEMORY = 640 * _MIB
 _WHOLE_MEMORY = 2048 * _MIB  # for 36 layers in one region
 _WHOLE_LIBRARY_MEMORY = 2048 * _MIB
 
+_ARCHITECTURES = "architectures/"
+_LIBRARIES = "libraries/"
 _REGIONS = "regions/"
 _WEIGHTS = "weights/"
 
@@ -36,79 +41,103 @@ def compile_name(role: str, region: str, target: str) -> str:
     return f"compile {role}/{region} @ {target}"
 
 
-def build_name(role: str, region: str, target: str) -> str:
-    """Return the name of the task that builds the library of a region of a component for a target."""
-    return f"build {role}/{region} @ {target}"
+def build_name(compiled: str) -> str:
+    """Return the name of the task that builds the library of what the task named `compiled` compiles."""
+    return f"build {compiled.removeprefix('compile ')}"
 
 
-def trace_task(component: Component) -> Task:
+def trace_task(manifest: Manifest, component: Component) -> Task:
     """Return the task that makes a component's program and regions of its config."""
-    config = component.config
+    params = {**parameters(manifest, component.role, TaskKind.TRACE), **_libraries(manifest)}
     return Task(
         name=component.trace_name,
         kind="trace",
-        params={
-            "encoding": config.quantization_encoding,
-            "max_length": config.max_length,
-            "use_subgraphs": config.use_subgraphs,
-            "trust_remote_code": config.trust_remote_code,
-        },
-        inputs=_config_and_code(component),
-        toolchain=toolchain_of("trace"),
+        params=params,
+        inputs={**_config_and_code(component), **architecture_inputs(manifest)},
+        toolchain=toolchain_of("trace", params),
         memory=_TRACE_MEMORY,
-        outputs=("program", "regions/*"),
+        outputs=("program", "regions/*", *(("lowerings/*",) if manifest.architectures else ())),
     )
 
 
-def load_task(component: Component) -> Task:
+def load_task(manifest: Manifest, component: Component) -> Task:
     """Return the task that makes a component's packed weights of its weight files."""
-    config = component.config
+    params = {**parameters(manifest, component.role, TaskKind.LOAD), **_libraries(manifest)}
     weights = {f"{_WEIGHTS}{name}": component.sources[name] for name in component.files.weights}
     return Task(
         name=component.load_name,
         kind="load",
-        params={"encoding": config.quantization_encoding, "trust_remote_code": config.trust_remote_code},
-        inputs={**_config_and_code(component), **weights},
-        toolchain=toolchain_of("load"),
+        params=params,
+        inputs={**_config_and_code(component), **weights, **architecture_inputs(manifest)},
+        toolchain=toolchain_of("load", params),
         memory=_LOAD_MEMORY + min(component.weight_bytes, _CAST_AT_ONCE),
         outputs=("index", "weights/*"),
     )
 
 
-def compile_task(component: Component, region: str, target: Target) -> Task:
-    """Return the task that compiles a region of a component for a target."""
-    params: dict[str, JSON] = {"target": target.spelling}
-    # Other targets have no such thing, so what is made for them does not depend on it.
-    if target.api == "cuda" and component.config.emit_ptx:
-        params["emit_ptx"] = True
+def compile_task(manifest: Manifest, component: Component, region: str, target: Target, trace: Result) -> Task:
+    """Return the task that compiles a region of a component for a target; trace: what the component's trace left."""
+    options = section_parameters(manifest, COMPILE, TaskKind.COMPILE, target.api)
+    params: dict[str, JSON] = {"target": target.spelling, **options}
     return Task(
         name=compile_name(component.role, region, target.spelling),
         kind="compile",
         params=params,
-        inputs={"region": OutputOf(component.trace_name, f"{_REGIONS}{region}")},
+        inputs={
+            "region": OutputOf(component.trace_name, f"{_REGIONS}{region}"),
+            **_lowerings(component, region, target, trace),
+        },
         toolchain=toolchain_of("compile", params),
         memory=_REGION_MEMORY if component.config.use_subgraphs else _WHOLE_MEMORY,
         outputs=("code", "recipe"),
     )
 
 
-def build_task(component: Component, region: str, target: Target) -> Task:
-    """Return the task that builds the library of a region of a component for a target."""
-    params: dict[str, JSON] = {"api": target.api}
+def build_task(compiled: Task) -> Task:
+    """Return the task that builds the library of what the task `compiled` compiles."""
+    params: dict[str, JSON] = {"api": parse_target(str(compiled.params["target"])).api}
     return Task(
-        name=build_name(component.role, region, target.spelling),
+        name=build_name(compiled.name),
         kind="build",
         params=params,
-        inputs={"recipe": OutputOf(compile_name(component.role, region, target.spelling), "recipe")},
+        inputs={"recipe": OutputOf(compiled.name, "recipe")},
         toolchain=toolchain_of("build", params),
-        memory=_LIBRARY_MEMORY if component.config.use_subgraphs else _WHOLE_LIBRARY_MEMORY,
+        memory=_WHOLE_LIBRARY_MEMORY if compiled.memory > _REGION_MEMORY else _LIBRARY_MEMORY,
         outputs=("library",),
     )
 
 
+def region_inputs(place: str, compiled: str) -> Mapping[str, SourceFile | OutputOf]:
+    """Return the two halves of a region that a package takes as `place`; `compiled` is the name of its compile."""
+    return {place: OutputOf(compiled, "code"), f"{_LIBRARIES}{place}": OutputOf(build_name(compiled), "library")}
+
+
+def architecture_inputs(manifest: Manifest) -> dict[str, SourceFile | OutputOf]:
+    """Return the source of custom architectures as inputs: by the module, and the file's path as the module sees it."""
+    return {
+        f"{_ARCHITECTURES}{module.name}/{file}": SourceFile(path)
+        for module in manifest.architectures
+        for file, path in module.files.items()
+    }
+
+
+def _libraries(manifest: Manifest) -> dict[str, JSON]:
+    """Name the libraries that custom architectures import, for their versions to be in the toolchain."""
+    libraries = sorted({library for module in manifest.architectures for library in module.libraries})
+    return {"libraries": [*libraries]} if libraries else {}
+
+
+def _lowerings(component: Component, region: str, target: Target, trace: Result) -> dict[str, SourceFile | OutputOf]:
+    """Return the lowerings of a region's own operators for a target, where it has any."""
+    output = f"lowerings/{FAMILIES[target.api]}/{region}"
+    return {"lowerings": OutputOf(component.trace_name, output)} if output in trace.outputs else {}
+
+
 def _config_and_code(component: Component) -> dict[str, SourceFile | OutputOf]:
+    """Return what says which model is built: its config, its own code, and how it pools."""
     code = {f"code/{name}": component.sources[name] for name in component.files.code}
-    return {CONFIG: component.sources[CONFIG], **code}
+    pooling = {f"pooling/{name}": component.sources[name] for name in component.files.pooling}
+    return {CONFIG: component.sources[CONFIG], **code, **pooling}
 
 
 def package_inputs(
@@ -121,21 +150,18 @@ def package_inputs(
         f"{role}/program.json": OutputOf(trace, "program"),
         f"{role}/weights.json": OutputOf(load, "index"),
         **{f"{role}/{name}": OutputOf(load, name) for name in weights},
-        **{
-            f"{role}/{part}/{region}": OutputOf(name(role, region, target), output)
-            for region in regions_of(results[trace])
-            for part, name, output in (("regions", compile_name, "code"), ("libraries", build_name, "library"))
-        },
+        **_region_inputs(component, target, results[trace]),
         **{f"{role}/{name}": component.sources[name] for name in (CONFIG, *component.files.serving)},
     }
 
 
-def serving_options(config: ModelConfig) -> JSON:
-    """Return what the package's header tells whoever serves the component."""
-    return {"chat_template": config.chat_template, "served_model_name": config.served_model_name}
+def _region_inputs(component: Component, target: str, trace: Result) -> Mapping[str, SourceFile | OutputOf]:
+    inputs: dict[str, SourceFile | OutputOf] = {}
+    for region in regions_of(trace):
+        inputs |= region_inputs(f"{component.role}/{_REGIONS}{region}", compile_name(component.role, region, target))
+    return inputs
 
 
-def regions_of(trace: Result | None) -> Iterable[str]:
-    """Return the names of the regions that a trace left; none where it has not run."""
-    outputs = trace.outputs if trace is not None else {}
-    return [name.removeprefix(_REGIONS) for name in outputs if name.startswith(_REGIONS)]
+def regions_of(trace: Result) -> Iterable[str]:
+    """Return the names of the regions that a trace left."""
+    return [name.removeprefix(_REGIONS) for name in trace.outputs if name.startswith(_REGIONS)]

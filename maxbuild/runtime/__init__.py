@@ -16,14 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maxbuild.errors import PackageError
-from maxbuild.runtime.device import TorchGpus, asked_index, check_memory, choose_device
+from maxbuild.runtime.device import Gpus, TorchGpus, asked_index, check_memory, choose_device
 from maxbuild.runtime.package import PackageHeader, check_files, check_host, read_header
+from maxbuild.runtime.program import Results
+from maxbuild.runtime.tuning import AS_BUILT, Applied, apply_tuning
 
 if TYPE_CHECKING:
     import torch
 
-    from maxbuild.runtime.generate import Generation, Sampling
+    from maxbuild.runtime.generate import Generation
     from maxbuild.runtime.model import Model
+    from maxbuild.runtime.sampling import Samplers, Sampling
+    from maxbuild.runtime.speculation import Speculation
     from maxbuild.runtime.text import Text
 
 __all__ = ["LoadedPackage", "PackageHeader", "load_package"]
@@ -39,6 +43,8 @@ class LoadedPackage:
     models: dict[str, Model]
     folder: Path
     device: torch.device
+    tuning: Applied = AS_BUILT
+    samplers: Samplers | None = None
 
     @property
     def text(self) -> Text:
@@ -46,6 +52,26 @@ class LoadedPackage:
         from maxbuild.runtime.text import Text  # noqa: PLC0415 - costs an import that tokens alone do not need
 
         return Text(self.folder, self.header.components[MAIN])
+
+    @property
+    def embeds(self) -> bool:
+        """Tell whether the main model gives embeddings, and no text."""
+        return self.models[MAIN].program.results is Results.EMBEDDING
+
+    def log_probabilities(self, tokens: Sequence[int]) -> list[float]:
+        """Return how likely the main model finds each token but the first, as natural logarithms.
+
+        Raise UsageError where the main model was built without `enable_echo`.
+        """
+        from maxbuild.runtime.scoring import log_probabilities  # noqa: PLC0415 - imports torch
+
+        return log_probabilities(self.models[MAIN], tokens)
+
+    def embed(self, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        """Return an embedding of each row of tokens; UsageError where the main model is no embedding model."""
+        from maxbuild.runtime.scoring import embed  # noqa: PLC0415 - imports torch
+
+        return embed(self.models[MAIN], rows)
 
     def generate(
         self,
@@ -59,27 +85,45 @@ class LoadedPackage:
         """Continue `prompt`, with the draft where the package has one and `use_draft` allows it."""
         from maxbuild.runtime.generate import generate  # noqa: PLC0415 - imports torch
 
-        speculative = self.header.speculative if use_draft else None
         return generate(
             self.models[MAIN],
             prompt,
             max_new_tokens,
             stop_tokens=stop_tokens,
             sampling=sampling,
-            draft=self.models.get(DRAFT) if speculative else None,
-            num_speculative_tokens=speculative.num_speculative_tokens if speculative else 0,
+            samplers=self.samplers,
+            speculation=self._speculation() if use_draft else None,
         )
+
+    def _speculation(self) -> Speculation | None:
+        """Return how the draft is used; None where there is none, or none that was loaded."""
+        from maxbuild.runtime.speculation import Markers, Speculation  # noqa: PLC0415 - imports torch
+
+        entry, draft = self.header.speculative, self.models.get(DRAFT)
+        if entry is None or draft is None:
+            return None
+        if self.samplers is None:
+            raise PackageError("the package has a draft and no samplers", hint="build it again with this version")
+        markers = None if entry.thinking_tokens is None else Markers(*entry.thinking_tokens)
+        return Speculation(draft, entry.num_speculative_tokens, self.samplers, markers)
 
 
 def load_package(
-    folder: Path, *, device: str | None = None, check_digests: bool = True, leave_out: Collection[str] = ()
+    folder: Path,
+    *,
+    device: str | None = None,
+    check_digests: bool = True,
+    leave_out: Collection[str] = (),
+    tuned: bool = True,
 ) -> LoadedPackage:
     """Check and load the package in `folder`.
 
     device: `cpu`, `cuda` or `cuda:N`, AMD's GPUs being called `cuda` too; by default the first one that the package's
     target fits. check_digests: read every file once and compare it with the header before any of it is used; leave it
-    out only where something else vouches for the files. leave_out: roles not to load. Raise PackageError where the
-    package is damaged, is not for this host or device, or has no room there; then nothing of its code has been loaded.
+    out only where something else vouches for the files. leave_out: roles not to load. tuned: run the alternatives that
+    were timed to be faster on this very device, where a file beside the package says so; the result tells why such a
+    file was left aside. Raise PackageError where the package is damaged, is not for this host or device, or has no room
+    there; then nothing of its code has been loaded.
     """
     header = read_header(folder)
     index = asked_index(header.built_for, device)
@@ -89,10 +133,20 @@ def load_package(
     if check_digests:
         check_files(folder, header)
     from maxbuild.runtime.model import Model, bytes_of_weights  # noqa: PLC0415 - imports torch, after who refuses early
+    from maxbuild.runtime.sampling import Samplers  # noqa: PLC0415
 
     gpus = TorchGpus()
     place = choose_device(header.built_for, index, gpus)
     roles = [role for role in header.components if role not in leave_out]
     if place.type != "cpu":  # where weights are mapped, not copied
         check_memory(place, sum(bytes_of_weights(folder, header, role) for role in roles), gpus)
-    return LoadedPackage(header, {role: Model.load(folder, header, role, place) for role in roles}, folder, place)
+    tuning = _tuning(folder, header, place, gpus) if tuned else AS_BUILT
+    models = {role: Model.load(folder, header, role, place, tuning.choices) for role in roles}
+    return LoadedPackage(header, models, folder, place, tuning, Samplers.load(folder, header, place))
+
+
+def _tuning(folder: Path, header: PackageHeader, place: torch.device, gpus: Gpus) -> Applied:
+    import torch  # noqa: PLC0415 - loaded by now
+
+    gpu = None if place.type == "cpu" else gpus.all()[place.index]
+    return apply_tuning(folder, header, gpu, str(torch.__version__))

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
@@ -37,22 +37,56 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class ComponentEntry:
-    """One component: its program, its weight index, its regions' artifacts, and the model's own files, all as paths."""
+    """One component: its program, its weight index, its regions' artifacts, and the model's own files, all as paths.
+
+    alternatives: by region and rank (`1`, `2`) the same region with other configurations of its kernels.
+    """
 
     program: str
     weights: str
     regions: Mapping[str, str]
     files: Mapping[str, str]
     served_model_name: str | None
+    alternatives: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> Iterator[str]:
+        """Yield the path of every file that the component names."""
+        yield from (self.program, self.weights, *self.regions.values(), *self.files.values())
+        for by_rank in self.alternatives.values():
+            yield from by_rank.values()
+
+
+@dataclass(frozen=True, slots=True)
+class SamplersEntry:
+    """What picks tokens from logits: the samplers' program and their regions' artifacts, as paths."""
+
+    program: str
+    regions: Mapping[str, str]
+
+    @property
+    def paths(self) -> Iterator[str]:
+        """Yield the path of every file that the samplers name."""
+        yield from (self.program, *self.regions.values())
 
 
 @dataclass(frozen=True, slots=True)
 class SpeculativeEntry:
-    """How the draft's tokens are used."""
+    """How the draft's tokens are used; thinking_tokens: what begins and ends a span of relaxed acceptance."""
 
     speculative_method: str
     num_speculative_tokens: int
     rejection_sampling_strategy: str
+    thinking_tokens: tuple[int, int] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "speculative_method": self.speculative_method,
+            "num_speculative_tokens": self.num_speculative_tokens,
+            "rejection_sampling_strategy": self.rejection_sampling_strategy,
+            "thinking_tokens": None if self.thinking_tokens is None else list(self.thinking_tokens),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +99,25 @@ class PackageHeader:
     speculative: SpeculativeEntry | None
     built_with: Mapping[str, str]
     files: Mapping[str, FileEntry]
+    samplers: SamplersEntry | None = None
+    serving: Mapping[str, Any] = field(default_factory=dict)
+    """What the manifest says to a server: by section (`runtime`, `kv_cache`, `models`) the values that are no defaults.
+    Numbers with a point are decimal text, mappings JSON text."""
 
     @property
     def built_for(self) -> Target:
         """Return the target, which may be one that nothing here knows."""
         api, _, arch = self.target.partition(":")
         return Target(api, arch)
+
+    @property
+    def alternatives_by_path(self) -> dict[str, Mapping[str, str]]:
+        """Return for the file of each region that has alternatives their files by rank."""
+        return {
+            entry.regions[region]: by_rank
+            for entry in self.components.values()
+            for region, by_rank in entry.alternatives.items()
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, from which `from_json` makes an equal header."""
@@ -85,16 +132,20 @@ class PackageHeader:
                     "regions": dict(entry.regions),
                     "files": dict(entry.files),
                     "served_model_name": entry.served_model_name,
+                    # Left out where there are none, as in all packages for CPUs.
+                    **(
+                        {"alternatives": {region: dict(paths) for region, paths in entry.alternatives.items()}}
+                        if entry.alternatives
+                        else {}
+                    ),
                 }
                 for role, entry in self.components.items()
             },
-            "speculative": None
-            if self.speculative is None
-            else {
-                "speculative_method": self.speculative.speculative_method,
-                "num_speculative_tokens": self.speculative.num_speculative_tokens,
-                "rejection_sampling_strategy": self.speculative.rejection_sampling_strategy,
-            },
+            "speculative": None if self.speculative is None else self.speculative.to_json(),
+            "samplers": None
+            if self.samplers is None
+            else {"program": self.samplers.program, "regions": dict(self.samplers.regions)},
+            "serving": {section: dict(values) for section, values in self.serving.items()},
             "built_with": dict(self.built_with),
             "files": {path: {"sha256": entry.sha256, "size": entry.size} for path, entry in self.files.items()},
         }
@@ -113,16 +164,19 @@ class PackageHeader:
                 target=str(document["target"]),
                 components={str(role): _component(entry) for role, entry in document["components"].items()},
                 speculative=_speculative(document["speculative"]),
+                samplers=_samplers(document["samplers"]),
                 built_with={str(k): str(v) for k, v in document["built_with"].items()},
                 files={
                     _inside(path): FileEntry(str(entry["sha256"]), int(entry["size"]))
                     for path, entry in document["files"].items()
                 },
+                serving={str(section): dict(values) for section, values in document["serving"].items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PackageError(f"{HEADER} is malformed", causes=[f"{type(error).__name__}: {error}"]) from error
-        for entry in header.components.values():
-            for path in (entry.program, entry.weights, *entry.regions.values(), *entry.files.values()):
+        parts: list[ComponentEntry | SamplersEntry] = [*header.components.values()]
+        for part in [*parts, header.samplers] if header.samplers else parts:
+            for path in part.paths:
                 if path not in header.files:
                     raise PackageError(f"{HEADER} is malformed", causes=[f"it names `{path}` and no digest of it"])
         return header
@@ -136,17 +190,33 @@ def _component(entry: Mapping[str, Any]) -> ComponentEntry:
         regions={str(k): str(v) for k, v in entry["regions"].items()},
         files={str(k): str(v) for k, v in entry["files"].items()},
         served_model_name=None if name is None else str(name),
+        alternatives=_alternatives(entry),
     )
+
+
+def _alternatives(entry: Mapping[str, Any]) -> Mapping[str, Mapping[str, str]]:
+    found = entry.get("alternatives", {})
+    if strange := found.keys() - entry["regions"].keys():
+        raise ValueError(f"alternatives of `{min(strange)}`, which is no region")
+    return {str(region): {str(int(rank)): str(path) for rank, path in paths.items()} for region, paths in found.items()}
 
 
 def _speculative(entry: Mapping[str, Any] | None) -> SpeculativeEntry | None:
     if entry is None:
         return None
+    thinking = entry["thinking_tokens"]
     return SpeculativeEntry(
         str(entry["speculative_method"]),
         int(entry["num_speculative_tokens"]),
         str(entry["rejection_sampling_strategy"]),
+        None if thinking is None else (int(thinking[0]), int(thinking[1])),
     )
+
+
+def _samplers(entry: Mapping[str, Any] | None) -> SamplersEntry | None:
+    if entry is None:
+        return None
+    return SamplersEntry(str(entry["program"]), {str(k): str(v) for k, v in entry["regions"].items()})
 
 
 def _inside(path: str) -> str:

@@ -14,8 +14,16 @@ from typing import Any
 from maxbuild.errors import TaskFailed
 from maxbuild.targets.spelling import Target
 
-TYPICAL_SIZES: Mapping[str, int] = {"batch": 2, "sequence": 64, "logits": 3, "keys": 256, "cache": 512}
-"""The sizes that Inductor plans for where it must guess (how to split a loop among threads, say): a short prefill."""
+TYPICAL_SIZES: Mapping[str, int] = {
+    "batch": 2,
+    "sequence": 64,
+    "logits": 3,
+    "keys": 256,
+    "cache": 512,
+    "vocabulary": 131072,
+}
+"""The sizes that Inductor plans for where it must guess (how to split a loop among threads, say): a short prefill.
+`vocabulary` is dynamic in the samplers alone, which are the same for all models."""
 
 # The vectors that code for each level may use, by Inductor's names; below v3 it has none to offer.
 _VECTORS: Mapping[str, str | None] = {"x86-64-v2": None, "x86-64-v3": "VecAVX2", "x86-64-v4": "VecAVX512"}

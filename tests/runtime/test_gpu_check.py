@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from spaces import ROOT
+from tuning.toy_tuning import tuning
 
 sys.path.append(str(ROOT))  # benches are no package of the distribution
 
-from bench import decode, gpu_wheels, startup
+from bench import decode, gpu, gpu_wheels, startup
 from bench.fixtures import Subject
 from bench.gpu import Plan, Stages, measure
 from bench.harness import BenchError, Table
@@ -49,6 +53,19 @@ def test_a_stage_that_fails_is_told_and_what_needs_it_is_left_out() -> None:
     assert stages.failed == 1
 
 
+def test_what_tuning_found_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """How many regions run another form, and what gained most; where none could be timed, the first alone."""
+    found = tuning("0" * 64, {"regions/block.pt2": "regions/fast.pt2"})
+    side = gpu.Side("cuda:sm_90", "cuda:0", argparse.Namespace(), tmp_path)
+    for trials, says in (
+        (found.trials, "1 of 1 regions run another; least share of the default's time 0.83 (main/block, decode 1)"),
+        ([found.trials[2]], "1 of 1 regions run another"),
+    ):
+        answer = SimpleNamespace(stdout=json.dumps(replace(found, trials=trials).to_json()))
+        monkeypatch.setattr(gpu, "run_process", lambda *_, answer=answer: answer)
+        assert gpu._tune(side, SUBJECT) == says
+
+
 def tables_of(folder: Path, **options: object) -> Mapping[str, Table]:
     """Return the tables of a run by title, whose one build is there at once."""
     given = argparse.Namespace(
@@ -64,7 +81,7 @@ def test_a_dry_run_has_the_tables_of_a_run(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     tables = tables_of(tmp_path)
     states = tables["stages"].rows
-    assert [row[1] for row in states] == ["done", *["left out"] * 4]
+    assert [row[1] for row in states] == ["done", *["left out"] * 6]
     assert all("CUDA_VISIBLE_DEVICES is empty" in str(row[3]) for row in states[1:])
     speeds, starts = tables["toy, cuda:0"], tables["toy, cuda:0, starts"]
     assert (speeds.columns, starts.columns) == (decode.COLUMNS, startup.COLUMNS)

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import pytest
 import torch
+from plain_samplers import plain_samplers, speculation_of
 from pretend_device import DEVICE, PretendDevice
 from toy_model import PROGRAM, toy_model
 
 from maxbuild.errors import PackageError
-from maxbuild.runtime.generate import generate, keep_likely
+from maxbuild.runtime import row
+from maxbuild.runtime.generate import generate
 from maxbuild.runtime.model import Caches
+from maxbuild.runtime.samplers import Strategy
+from maxbuild.runtime.sampling import Picker, Sampling
 
 CPU = torch.device("cpu")
 PROMPT = [3, 1, 4, 1, 5]
 
 
-def run(device: torch.device, proposals: int, count: int = 20) -> tuple[list[int], int]:
+def run(
+    device: torch.device,
+    proposals: int,
+    count: int = 20,
+    sampling: Sampling | None = None,
+    strategy: Strategy = Strategy.GREEDY,
+) -> tuple[list[int], int]:
     """Return what the toy generates on `device`, and how many of a draft's proposals it took."""
-    draft = toy_model(1, device, noise=0.4) if proposals else None
-    generation = generate(toy_model(1, device), PROMPT, count, draft=draft, num_speculative_tokens=proposals)
+    generation = generate(
+        toy_model(1, device),
+        PROMPT,
+        count,
+        sampling=sampling,
+        samplers=plain_samplers(device=device),
+        speculation=speculation_of(toy_model(1, device, noise=0.4), proposals, strategy) if proposals else None,
+    )
     return list(generation.tokens), generation.statistics.accepted
 
 
@@ -32,6 +48,17 @@ def test_a_device_generates_what_a_cpu_does(proposals: int) -> None:
     assert len(set(expected)) > 5, "the toy says one thing only"
     if proposals > 1:
         assert 0 < accepted < 20, "proposals are to be taken and refused"
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+def test_a_seed_gives_the_same_text_on_every_device(strategy: Strategy) -> None:
+    """Random numbers are those of the seed and the place, whatever computes; all strategies draw on the device."""
+    sampling = Sampling(temperature=1.0, top_k=20, top_p=0.95, seed=5)
+    expected = run(CPU, 4, sampling=sampling, strategy=strategy)
+    with PretendDevice() as device:
+        assert run(DEVICE, 4, sampling=sampling, strategy=strategy) == expected
+        assert device.waits == 0
+    assert expected[0] != run(CPU, 4)[0]
 
 
 def test_tokens_cross_once_per_run_of_the_main_model() -> None:
@@ -50,9 +77,9 @@ def test_tokens_cross_once_per_run_of_the_main_model() -> None:
                 return call
 
             watched = main.with_regions(count)  # type: ignore[arg-type]
-            draft = toy_model(1, DEVICE, noise=0.4)
+            speculation = speculation_of(toy_model(1, DEVICE, noise=0.4), proposals) if proposals else None
             device.went = 0  # of the weights
-            tokens = generate(watched, PROMPT, 20, draft=draft, num_speculative_tokens=proposals).tokens
+            tokens = generate(watched, PROMPT, 20, speculation=speculation).tokens
             assert len(list(tokens)) == 20
         assert device.came == runs
         assert runs < 20 or not proposals
@@ -61,23 +88,25 @@ def test_tokens_cross_once_per_run_of_the_main_model() -> None:
 
 def test_choosing_among_the_likely_waits_for_nothing() -> None:
     """top_k and top_p drop the same tokens on a device as on a CPU, and the host is not told how many."""
-    logits = torch.randn(50, generator=torch.Generator().manual_seed(1))
+    logits = torch.randn(1, 1, 50, generator=torch.Generator().manual_seed(1))
     for top_k, top_p in ((5, 1.0), (0, 0.7), (20, 0.5)):
-        expected = keep_likely(logits, top_k, top_p)
+        sampling = Sampling(1.0, top_k, top_p)
+        least = Picker(sampling, 1, samplers=plain_samplers()).least_logits(logits)
         with PretendDevice() as device:
-            got = keep_likely(logits.to(DEVICE), top_k, top_p)
+            picker = Picker(sampling, 1, samplers=plain_samplers(device=DEVICE), device=DEVICE)
+            on_device = logits.to(DEVICE)
+            device.came = device.waits = 0
+            got = picker.least_logits(on_device)
             assert (device.came, device.waits) == (0, 0)
-            assert torch.equal(got.cpu(), expected)
-        assert 0 < expected.isfinite().sum() < 50
+            assert torch.equal(got.cpu(), least)
+        assert 0 < (logits[0] >= least).sum() < 50
 
 
 def test_a_long_prompt_runs_in_pieces() -> None:
     """Pieces of a prompt give what the whole gives: the place of each in its row is kept."""
-    from maxbuild.runtime import generate as module
-
     whole = run(CPU, 4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_PREFILL_CHUNK", 3)
+        patch.setattr(row, "PREFILL_CHUNK", 3)
         assert run(CPU, 2)[0] == whole[0]
 
 

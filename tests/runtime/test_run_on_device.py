@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,9 @@ from spaces import Space
 
 from maxbuild.errors import PackageError
 from maxbuild.runtime import load_package
-from maxbuild.runtime.model import Region, bytes_of_weights
+from maxbuild.runtime.model import Model, Region, bytes_of_weights
+from maxbuild.runtime.package import read_header
+from maxbuild.runtime.tuning import AS_BUILT, tuning_file
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +34,30 @@ def test_a_region_that_fails_is_named(demo_package: Path) -> None:
     path = next(demo_package.glob("regions/*.pt2"))
     with pytest.raises(PackageError, match=f"could not run the compiled region `{path.name}` on `cpu`"):
         Region(path)([torch.zeros(3)])
+
+
+def test_a_tuning_that_does_not_hold_here_is_told_and_left_aside(demo_package: Path, space: Space) -> None:
+    """Whatever lies beside a package, it runs, with the same text, and one line says what was left aside."""
+    package = space.folder / "package"
+    shutil.copytree(demo_package, package, copy_function=os.link)
+    run = ("run", package, "--prompt", "one two", "--max-new-tokens", "4")
+    plain = space.maxbuild(*run)
+    tuning_file(package).write_text("no tuning")
+    done = space.maxbuild(*run)
+    assert (done.returncode, done.stdout) == (0, plain.stdout)
+    said = [line for line in done.stderr.splitlines() if line.startswith("the package runs as it was built")]
+    assert len(said) == 1
+    assert f"`{tuning_file(package)}` is no tuning" in said[0]
+    assert "as it was built" not in plain.stderr
+    assert load_package(package, tuned=False).tuning == AS_BUILT
+
+
+def test_a_choice_is_what_a_region_is_loaded_from(demo_package: Path) -> None:
+    """The chosen file takes the place of the region's own, and of no other."""
+    header = read_header(demo_package)
+    path = header.components["main"].regions["before"]
+    with pytest.raises(PackageError, match=r"could not load the compiled region `elsewhere\.pt2`"):
+        Model.load(demo_package, header, "main", choices={path: "regions/elsewhere.pt2"})
 
 
 def test_the_weights_of_a_component_are_counted_as_they_lie_in_memory(demo_package: Path) -> None:
