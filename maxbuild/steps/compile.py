@@ -17,6 +17,7 @@ from maxbuild.targets.spelling import Target, parse_target
 
 CODE = "code"
 RECIPE = "recipe"
+LOWERINGS = "lowerings"
 
 # By name, for two reasons: only what a target needs is imported, and only that is part of its compiles' keys.
 COMPILERS: Final[Mapping[str, str]] = {
@@ -30,7 +31,8 @@ COMPILERS: Final[Mapping[str, str]] = {
 def run(job: Job) -> Mapping[str, Path]:
     """Compile the region graph `region` for the target in params.
 
-    Leaves `code`, a `.pt2` file that lacks the library, and `recipe`, which tells how that is built.
+    inputs: `region`, and `lowerings` where it holds operators of a custom architecture. Leaves `code`, a `.pt2` file
+    that lacks the library, and `recipe`, which tells how that is built.
     """
     params: Mapping[str, Any] = job.params
     options = {name: value for name, value in params.items() if name != "target"}
@@ -40,11 +42,13 @@ def run(job: Job) -> Mapping[str, Path]:
     # The folder is this task's own: what another one left in it would be an input that no key names.
     use_folder(job.scratch.absolute() / "inductor")
     # Imported only now: torch reads the environment when it is imported.
+    from maxbuild.architectures.lowerings import read_lowerings  # noqa: PLC0415
     from maxbuild.models.graph import RegionGraph  # noqa: PLC0415
 
     compiler = importlib.import_module(COMPILERS[target.api])
     graph = RegionGraph.from_json(json.loads(job.inputs["region"].read_bytes()))
-    compiled = compiler.compile_region(graph, target, job.scratch.absolute(), **options)
+    lowerings = read_lowerings(job.inputs.get(LOWERINGS), job.scratch.absolute() / LOWERINGS)
+    compiled = compiler.compile_region(graph, target, job.scratch.absolute(), lowerings=lowerings, **options)
     code, recipe = job.scratch / "code.pt2", job.scratch / "recipe.json"
     write_code(compiled, code)
     recipe.write_bytes(canonical_json(compiled.recipe.to_json()))

@@ -6,11 +6,13 @@ number of cores, nor the folder it was built in.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from maxbuild.architectures.lowerings import Lowering
 from maxbuild.models import operators  # noqa: F401 - registers what the shims below name
 from maxbuild.models.export import export_function
 from maxbuild.models.graph import RegionGraph
@@ -32,16 +34,20 @@ _EXPERT_SHIM = (
 )
 
 
-def compile_region(graph: RegionGraph, target: Target, scratch: Path) -> Compiled:
+def compile_region(
+    graph: RegionGraph, target: Target, scratch: Path, *, lowerings: Mapping[str, Lowering] | None = None
+) -> Compiled:
     """Compile `graph` for `target`; weights, caches and values are its inputs.
 
-    scratch: a folder for what is made on the way. Raise TaskFailed where Inductor fails.
+    scratch: a folder for what is made on the way. lowerings: what takes the place of a custom architecture's operators.
+    Raise TaskFailed where Inductor fails.
     """
     from torch._inductor import aoti_compile_and_package  # noqa: PLC0415 - costly to import
 
     archive = scratch / "archive.pt2"
     recorder = Recorder(scratch, target.arch)
-    module = graph.to_module(torch.device("cpu"), LOWERINGS)
+    own = {name: lowering.for_device(None) for name, lowering in (lowerings or {}).items()}
+    module = graph.to_module(torch.device("cpu"), {**LOWERINGS, **own})
     with inductor.failing_as(target):
         settings = {
             **inductor.options(recorder.front),

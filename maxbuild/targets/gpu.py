@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maxbuild.architectures.lowerings import Lowering
 from maxbuild.kernels.attention import attend
 from maxbuild.kernels.experts import expert_matmul
 from maxbuild.models.export import export_function
@@ -31,47 +32,61 @@ from maxbuild.targets.upstream import Kernel, Kernels, pose_as
 
 SCHEMA = "maxbuild.launches.v1"
 
+_RANGES: Mapping[str, Any] = {"cpp.enable_kernel_profile": True, "profiler_mark_wrapper_call": True}
+"""Inductor's settings by which a region calls torch's `RECORD_FUNCTION` around itself and around each kernel."""
+
 MULTIPROCESSORS = InputSpec("value", "int8", ("multiprocessors",))
 """The last input of every region for a GPU: a tensor with as many elements as the device has multiprocessors, of which
 none is read. Products of one target differ in that number, and so do targets whose C++ code is otherwise the same."""
 
 _TYPICAL_MULTIPROCESSORS = 132
 
-LEVEL = "x86-64-v2"
-"""The C++ code of a region allocates, sizes grids and launches: wider vectors would gain nothing, and there are hosts
-of such GPUs, with small CPUs, that lack them."""
 
-
-def compile_region(graph: RegionGraph, target: Target, scratch: Path, *, emit_ptx: bool = False) -> Compiled:
+def compile_region(
+    graph: RegionGraph,
+    target: Target,
+    scratch: Path,
+    *,
+    lowerings: Mapping[str, Lowering] | None = None,
+    emit_ptx: bool = False,
+    gpu_profiling: str = "off",
+    rank: int = 0,
+) -> Compiled:
     """Compile `graph` for `target`; weights, caches and values are its inputs, and after them MULTIPROCESSORS.
 
-    scratch: a folder for what is made on the way. emit_ptx: put each kernel's PTX beside its binary, and let the region
-    fall back on it; CUDA alone has such a thing. Raise TaskFailed where Inductor or Triton fails.
+    scratch: a folder for what is made on the way. lowerings: what takes the place of a custom architecture's operators.
+    emit_ptx: put each kernel's PTX beside its binary, and let the region fall back on it; CUDA alone has such a thing.
+    gpu_profiling: `on` lets the region tell torch's profiler of each kernel by name. rank: of the configurations that
+    kernels are compiled in, 0 for those that are run without timing. Raise TaskFailed where Inductor or Triton fails.
     """
     from torch._inductor import aoti_compile_and_package  # noqa: PLC0415 - costly to import
 
     archive = scratch / "archive.pt2"
     device = device_of(target)
-    kernels = Kernels(device)
+    kernels = Kernels(device, rank)
     toolkit = toolkit_of(target.api)
-    recorder = Recorder(scratch, LEVEL, toolkit.link)
+    recorder = Recorder(scratch, target.cpu_level, toolkit.link)
     with inductor.failing_as(target, lambda: kernels.failures):
         pose_as(kernels, toolkit, emit_ptx=emit_ptx)
-        with torch.no_grad(), inductor.vectors_of(LEVEL):
-            exported = _export(graph, device)
-            aoti_compile_and_package(exported, package_path=str(archive), inductor_configs=_options(recorder.front))
+        with torch.no_grad(), inductor.vectors_of(target.cpu_level):
+            exported = _export(graph, device, lowerings or {})
+            settings = _options(recorder.front)
+            if gpu_profiling == "on":
+                _forget_places(exported)
+                settings |= _RANGES
+            aoti_compile_and_package(exported, package_path=str(archive), inductor_configs=settings)
         return Compiled(recorder.recipe(), read_metadata(archive), _beside(kernels, target, emit_ptx=emit_ptx))
 
 
-def _export(graph: RegionGraph, device: Device) -> torch.export.ExportedProgram:
+def _export(graph: RegionGraph, device: Device, own: Mapping[str, Lowering]) -> torch.export.ExportedProgram:
     """Return the graph as a program on the device. Its shapes are worked out on the meta device, which needs none."""
-    lowerings = _Lowerings(device)
+    lowerings = _Lowerings(device, own)
     module = graph.to_module(torch.device("meta"), lowerings.by_operator())
 
     def call(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        *own, counted = inputs
+        *given, counted = inputs
         lowerings.multiprocessors = counted.shape[0]
-        outputs: Sequence[Tensor] = module(*own)
+        outputs: Sequence[Tensor] = module(*given)
         return outputs
 
     sizes = {**inductor.TYPICAL_SIZES, "multiprocessors": _TYPICAL_MULTIPROCESSORS}
@@ -83,8 +98,8 @@ def _export(graph: RegionGraph, device: Device) -> torch.export.ExportedProgram:
 class _Lowerings:
     """What operators of ours become; `multiprocessors` is the size of the region's last input while it is traced."""
 
-    def __init__(self, device: Device) -> None:
-        self._device = device
+    def __init__(self, device: Device, own: Mapping[str, Lowering]) -> None:
+        self._device, self._own = device, own
         self.multiprocessors: Any = None
 
     def by_operator(self) -> Mapping[str, Callable[..., Any]]:
@@ -95,7 +110,17 @@ class _Lowerings:
         def multiply_on_device(rows: Tensor, weights: Tensor, offsets: Tensor, *_none: None) -> Tensor:
             return expert_matmul(rows, weights, offsets, device=self._device)
 
-        return {"maxbuild.attention.default": attend_on_device, "maxbuild.expert_matmul.default": multiply_on_device}
+        return {
+            "maxbuild.attention.default": attend_on_device,
+            "maxbuild.expert_matmul.default": multiply_on_device,
+            **{name: lowering.for_device(self._device) for name, lowering in self._own.items()},
+        }
+
+
+def _forget_places(exported: torch.export.ExportedProgram) -> None:
+    """Drop the lines of source that nodes come from: ranges would name them, and with them folders of this host."""
+    for node in exported.graph.nodes:
+        node.meta.pop("stack_trace", None)
 
 
 def _options(compiler: Path) -> dict[str, Any]:
@@ -110,6 +135,8 @@ def _options(compiler: Path) -> dict[str, Any]:
         "use_static_cuda_launcher": False,
         # Upstream times whether it pays.
         "shape_padding": False,
+        # It computes constants on the device (`constant_fold_uniform_value` in fx_passes/joint_graph.py).
+        "joint_graph_constant_folding": False,
     }
 
 
