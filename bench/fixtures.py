@@ -39,23 +39,24 @@ class Subject:
     has_draft: bool = False
 
 
-def demo_subject(folder: Path, store: Path, target: str = "cpu") -> Subject:
-    """Return the demo, built for `target` into `folder` with `store`."""
-    package = warm(DEMO_MANIFEST, folder / "packages", store, target)
+def demo_subject(folder: Path, store: Path, target: str = "cpu", *overrides: str) -> Subject:
+    """Return the demo, built for `target` into `folder` with `store`, and with `overrides` of its manifest."""
+    package = warm(DEMO_MANIFEST, folder / "packages", store, target, *overrides)
     return Subject("tiny-gemma3", DEMO_MODEL, package, has_draft=True)
 
 
-def random_subject(shape: Shape, folder: Path, store: Path, target: str = "cpu") -> Subject:
-    """Return a random model of `shape` with the demo's tokenizer, built for `target` into `folder` with `store`."""
+def random_subject(shape: Shape, folder: Path, store: Path, target: str = "cpu", *overrides: str) -> Subject:
+    """Return a random model of `shape` with the demo's tokenizer, built like the demo."""
     model = write_random_llama(shape, folder / "random-llama")
     manifest = write_manifest(folder / "random.yaml", "random", model)
-    return Subject(str(shape), model, warm(manifest, folder / "packages", store, target))
+    return Subject(str(shape), model, warm(manifest, folder / "packages", store, target, *overrides))
 
 
-def warm(manifest: Path, output: Path, store: Path, target: str = "cpu") -> Path:
+def warm(manifest: Path, output: Path, store: Path, target: str = "cpu", *overrides: str) -> Path:
     """Build the package of `manifest` for `target` and return its folder. No GPU is visible to the build."""
     talk(f"building {manifest.name} for {target}")
-    command: Command = [*MAXBUILD, "warm", manifest, "--target", target, "--output", output]
+    changes = [argument for override in overrides for argument in ("--override", override)]
+    command: Command = [*MAXBUILD, "warm", manifest, "--target", target, "--output", output, *changes]
     done = run_process(command, child_environment(MAXBUILD_STORE=store, CUDA_VISIBLE_DEVICES=""))
     return Path(done.stdout.splitlines()[-1])
 

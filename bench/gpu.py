@@ -35,6 +35,7 @@ from maxbuild.runtime.torch_build import installed_torch
 from maxbuild.targets.host import Host
 
 _DRY_TARGET = "cuda:sm_90"
+_OVERRIDE = "compile.alternatives=1"
 _MIB = 1 << 20
 
 Made = TypeVar("Made")
@@ -61,11 +62,17 @@ class Stages:
         return made
 
     def check(
-        self, name: str, subject: Subject | None, work: Callable[[Subject], Made], tell: Callable[[Made], str]
+        self,
+        name: str,
+        subject: Subject | None,
+        work: Callable[[Subject], Made],
+        tell: Callable[[Made], str],
+        unfit: str | None = None,
     ) -> Made | None:
-        """Run a stage that needs a GPU and `subject`, or note why it does not run."""
-        if self.left_out is not None or subject is None:
-            self._note(name, "left out", None, self.left_out or "there is no package")
+        """Run a stage that needs a GPU and `subject`, or note why it does not run; `unfit` is a reason of its own."""
+        if self.left_out is not None or subject is None or unfit is not None:
+            reason = "there is no package" if subject is None else unfit
+            self._note(name, "left out", None, self.left_out or reason or "")
             return None
         return self.build(name, partial(work, subject), tell)
 
@@ -118,6 +125,9 @@ def measure(
         stages.check(f"{name}: load", subject, partial(_load, side), "{:.1f} s without Python's start".format)
         stages.check(f"{name}: verify", subject, partial(_verify, side), str)
         tables += [_speeds(plan, subject, side, stages), _starts(plan, subject, side, stages)]
+        unfit = "packages for CPUs have no alternatives" if side.device == "cpu" else None
+        stages.check(f"{name}: tune", subject, partial(_tune, side), str, unfit)
+        stages.check(f"{name}: verify what runs then", subject, partial(_verify, side), str, unfit)
     notes = (
         f"packages for {side.target}, run on {side.device}; {_device_text()}",
         f"speed: medians of {options.repetitions} interleaved rounds of {options.tokens} greedy tokens, batch 1,"
@@ -143,11 +153,11 @@ def _target_and_device(options: argparse.Namespace, stages: Stages) -> tuple[str
 
 
 def _plans(side: Side) -> Sequence[Plan]:
-    demo = Plan("tiny-gemma3", partial(demo_subject, side.folder, side.store, side.target), has_draft=True)
+    demo = Plan("tiny-gemma3", lambda: demo_subject(side.folder, side.store, side.target, _OVERRIDE), has_draft=True)
     if not side.options.layers:
         return [demo]
     shape = Shape(side.options.layers, side.options.hidden)
-    return [demo, Plan(str(shape), partial(random_subject, shape, side.folder, side.store, side.target))]
+    return [demo, Plan(str(shape), lambda: random_subject(shape, side.folder, side.store, side.target, _OVERRIDE))]
 
 
 def _speeds(plan: Plan, subject: Subject | None, side: Side, stages: Stages) -> Table:
@@ -196,6 +206,23 @@ def _verify(side: Side, subject: Subject) -> str:
     if done.returncode:
         raise BenchError(f"{said}, more than {worst['tolerance']:.0e}")
     return f"{said} of {worst['tolerance']:.0e}"
+
+
+def _tune(side: Side, subject: Subject) -> str:
+    """Time the alternatives, and let what wins run from now on."""
+    command: Command = [*MAXBUILD, "tune", subject.package, "--device", side.device, "--json"]
+    found = json.loads(run_process(command, child_environment()).stdout)
+    shares = {
+        f"{trial['region']}, {workload}": share
+        for trial in found["measured"]
+        for workload, share in trial["ratios"].items()
+        if trial["rank"]
+    }
+    said = f"{len(found['choices'])} of {len({trial['region'] for trial in found['measured']})} regions run another"
+    if not shares:
+        return said
+    best = min(shares, key=lambda name: shares[name])
+    return f"{said}; least share of the default's time {shares[best]:.2f} ({best})"
 
 
 def _tell_package(subject: Subject) -> str:

@@ -24,7 +24,8 @@ def check(project: Project, output: Path, *, json: bool) -> None:
     """Survey `project`, tell what `warm` would do, and exit with 3 where it would do anything."""
     begin = time.monotonic()
     report = project.survey()
-    unplaced = packages_to_place(project.plan, report, project.store, output) if report.complete else ()
+    variants = project.plan.variants if report.complete else ()
+    unplaced = [path for plan in variants for path in packages_to_place(plan, report, project.store, output)]
     tell_check(report, unplaced, project.manifest.name, time.monotonic() - begin, json=json)
 
 

@@ -10,33 +10,42 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from maxbuild.errors import UsageError
 
 
 class Entry(NamedTuple):
-    """One command: its name, where it is, and the line that the list of commands shows."""
+    """One command: its name, where it is, the line that the list of commands shows, and whether it takes values."""
 
     name: str
     module: str
     summary: str
+    takes_values: bool = False
+    """Whether every value of a manifest is a flag of the command."""
 
 
 COMMANDS = (
-    Entry("warm", "maxbuild.cli.warm", "Build what a manifest describes, doing only what is missing."),
-    Entry("plan", "maxbuild.cli.plan", "Show what `warm` would do, and do nothing."),
-    Entry("why", "maxbuild.cli.why", "Say why a task would run, or why it ran."),
+    Entry(
+        "warm", "maxbuild.cli.warm", "Build what a manifest describes, doing only what is missing.", takes_values=True
+    ),
+    Entry("plan", "maxbuild.cli.plan", "Show what `warm` would do, and do nothing.", takes_values=True),
+    Entry("why", "maxbuild.cli.why", "Say why a task would run, or why it ran.", takes_values=True),
     Entry("log", "maxbuild.cli.log", "Print what a task printed."),
     Entry("runs", "maxbuild.cli.runs", "List the runs so far."),
     Entry("diff", "maxbuild.cli.diff", "Say what is different between two runs."),
-    Entry("graph", "maxbuild.cli.graph", "Draw the graph of tasks."),
+    Entry("graph", "maxbuild.cli.graph", "Draw the graph of tasks.", takes_values=True),
+    Entry("lock", "maxbuild.cli.lock", "Pin what a manifest takes from hubs, and say what changed.", takes_values=True),
+    Entry("outdated", "maxbuild.cli.outdated", "Say which locked revisions have moved.", takes_values=True),
     Entry("run", "maxbuild.cli.package", "Load a package and let its model answer a prompt."),
     Entry("verify", "maxbuild.cli.package", "Check that a package is whole and runs here."),
+    Entry("tune", "maxbuild.cli.tune", "Time on this GPU what a package leaves to choose, and keep the choice."),
     Entry("inspect", "maxbuild.cli.inspect", "Show what packages hold, and check that it fits their targets."),
     Entry("targets", "maxbuild.cli.targets", "List what packages can be built for, and what this host can."),
     Entry("cache", "maxbuild.cli.cache", "Look after the store of results: how much, how old, how sound."),
+    Entry("manifest", "maxbuild.cli.manifest", "Print a manifest with all applied to it.", takes_values=True),
+    Entry("options", "maxbuild.cli.optionlist", "List every option of a manifest, and what becomes of it."),
     Entry("schema", "maxbuild.cli.schema", "Print the JSON Schema of manifests."),
 )
 
@@ -85,5 +94,13 @@ def _load(entry: Entry) -> Any:
     if isinstance(found, typer.Typer):
         return get_command(found)
     app = new_app()
-    app.command(entry.name, short_help=entry.summary)(found)
+    app.command(entry.name, cls=_class_of(entry), short_help=entry.summary)(found)
     return get_command(app)
+
+
+def _class_of(entry: Entry) -> type[TyperCommand]:
+    if not entry.takes_values:
+        return TyperCommand
+    from maxbuild.cli.values import ValuesCommand  # noqa: PLC0415 - it needs the table of options
+
+    return ValuesCommand

@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from maxbuild.cli.files import leave
-from maxbuild.cli.options import Json, ManifestFile, OutputFile, Overrides, Targets
+from maxbuild.cli.network import Offline
+from maxbuild.cli.options import Json, ManifestOrValues, OutputFile, Overrides, Targets, Variants
 from maxbuild.cli.project import open_project
+from maxbuild.cli.values import said
 from maxbuild.report.notations import dot, graph_document, mermaid
 from maxbuild.report.picture import Picture, picture_of
 from maxbuild.report.svg import svg
@@ -25,10 +27,13 @@ class Format(StrEnum):
 
 
 def graph(
-    manifest: ManifestFile,
+    context: typer.Context,
+    manifest: ManifestOrValues = None,
     *,
     target: Targets = None,
     override: Overrides = None,
+    variant: Variants = None,
+    offline: Offline = False,
     notation: Annotated[Format, typer.Option("--format", "-f", help="How to write it.")] = Format.SVG,
     output: OutputFile = None,
     json: Json = False,
@@ -37,7 +42,7 @@ def graph(
 
     What is known only once a task has run is drawn dashed. For example `maxbuild graph demo.yaml -o demo.svg`.
     """
-    with open_project(manifest, target, override) as project:
+    with open_project(said(context, manifest, target, override, variant), offline=offline) as project:
         picture = picture_of(project.manifest.name, project.survey())
     leave(drawn(picture, Format.JSON if json else notation), output)
 

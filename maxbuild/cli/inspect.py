@@ -27,7 +27,7 @@ def inspect(
 ) -> None:
     """Show what packages hold, side by side, and check that it fits their targets; nothing of them is run.
 
-    Exits with 1 where a check fails. For example `maxbuild inspect packages/demo/* --kernels --picture demo.svg`.
+    Exits with 1 where a check fails. For example `maxbuild inspect packages/demo/*/ --kernels --picture demo.svg`.
     """
     # Imported here: `--help` needs none of it.
     from maxbuild.cli.files import leave  # noqa: PLC0415

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from maxbuild.cli.options import Json
+from maxbuild.cli.scoring import echoed, embedding_text, perplexity
 from maxbuild.report.documents import document
+from maxbuild.report.words import one_line
 
 if TYPE_CHECKING:
     from maxbuild.runtime.generate import Statistics
@@ -41,25 +43,38 @@ def run(
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
     no_draft: Annotated[bool, typer.Option("--no-draft", help="Leave the draft model out.")] = False,
+    echo: Annotated[
+        bool, typer.Option("--echo", help="Write the prompt too; with --json how likely each of its tokens is.")
+    ] = False,
     device: Device = None,
     json: Json = False,
 ) -> None:
     """Load a package and let its main model continue a prompt.
 
-    The text goes to stdout as it comes; speed, and how many of the draft's tokens were right, to stderr.
+    The text goes to stdout as it comes; speed, and how many of the draft's tokens were right, to stderr. An embedding
+    model gives the prompt's embedding instead, as JSON.
     """
     from maxbuild.runtime import DRAFT, MAIN, load_package  # noqa: PLC0415 - `--help` needs no torch
-    from maxbuild.runtime.generate import Sampling  # noqa: PLC0415
+    from maxbuild.runtime.sampling import Sampling  # noqa: PLC0415
 
     sampling = Sampling(temperature, top_k, top_p, seed)
     if prompt == "-":
         prompt = sys.stdin.read()
     loaded = load_package(package, device=device, leave_out=(DRAFT,) if no_draft else ())
+    if loaded.tuning.unused is not None:
+        typer.echo(one_line(f"the package runs as it was built, not tuned: {loaded.tuning.unused}"), err=True)
     text = loaded.text
     tokens = text.encode_chat([{"role": "user", "content": prompt}]) if chat else text.encode(prompt)
+    name = loaded.header.components[MAIN].served_model_name or loaded.header.name
+    if loaded.embeds and not echo:
+        typer.echo(embedding_text(loaded, name, tokens, as_document=json))
+        return
+    echoed_prompt = echoed(loaded, tokens) if echo else []
     generation = loaded.generate(
         tokens, max_new_tokens, stop_tokens=text.stop_tokens, sampling=sampling, use_draft=not no_draft
     )
+    if echo and not json:
+        typer.echo(text.decode(tokens), nl=False)
     pieces = []
     for piece in text.stream(generation.tokens):
         pieces.append(piece)
@@ -67,11 +82,11 @@ def run(
             typer.echo(piece, nl=False)
             sys.stdout.flush()
     if json:
-        name = loaded.header.components[MAIN].served_model_name or loaded.header.name
-        typer.echo(document("run", {"model": name, "text": "".join(pieces), **_figures(generation.statistics)}))
+        figures = {**({"prompt": echoed_prompt} if echo else {}), **_figures(generation.statistics)}
+        typer.echo(document("run", {"model": name, "text": "".join(pieces), **figures}))
     else:
         typer.echo()
-        typer.echo(_summary(generation.statistics), err=True)
+        typer.echo(", ".join([_summary(generation.statistics), *_told_of(echoed_prompt)]), err=True)
 
 
 def _figures(statistics: Statistics) -> dict[str, object]:
@@ -82,6 +97,7 @@ def _figures(statistics: Statistics) -> dict[str, object]:
         "decode_seconds": statistics.decode_seconds,
         "tokens_per_second": statistics.tokens_per_second,
         "acceptance_rate": statistics.acceptance_rate,
+        "acceptance_rates": list(statistics.acceptance.rates),
     }
 
 
@@ -92,7 +108,13 @@ def _summary(statistics: Statistics) -> str:
     if statistics.acceptance_rate is not None:
         share = f"{statistics.acceptance_rate:.0%}"
         parts.append(f"{share} of the draft's tokens accepted ({statistics.accepted} of {statistics.proposed})")
+        parts.append("by place " + " ".join(f"{rate:.0%}" for rate in statistics.acceptance.rates))
     return ", ".join(parts)
+
+
+def _told_of(prompt: list[dict[str, object]]) -> list[str]:
+    told = perplexity(prompt)
+    return [] if told is None else [f"the prompt has a perplexity of {told:.1f}"]
 
 
 def verify(package: Package, *, device: Device = None, json: Json = False) -> None:

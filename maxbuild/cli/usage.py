@@ -45,5 +45,6 @@ def _nearest_option(option: str, context: typer.Context | None) -> str | None:
     if context is None:
         return None
     known = [name for parameter in context.command.params for name in (*parameter.opts, *parameter.secondary_opts)]
+    known += getattr(context.command, "value_flags", ())
     near = get_close_matches(option, [name for name in [*known, "--help"] if name.startswith("--")], n=1)
     return f"did you mean `{near[0]}`?" if near else None

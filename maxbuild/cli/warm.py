@@ -15,10 +15,12 @@ import typer
 from maxbuild.cli.building import Wishes, build, conclude
 from maxbuild.cli.helpers import open_executor, open_lint, open_sharing
 from maxbuild.cli.memory import memory_for_builds, parse_memory
-from maxbuild.cli.options import Json, ManifestFile, Overrides, PackageFolder, Targets
+from maxbuild.cli.network import Offline, reachable, require_files, use_network
+from maxbuild.cli.options import Json, ManifestOrValues, Overrides, PackageFolder, Targets, Variants
 from maxbuild.cli.plan import show_plan
 from maxbuild.cli.project import Project, open_project
 from maxbuild.cli.tasknames import find_task
+from maxbuild.cli.values import said
 from maxbuild.engine import Report
 from maxbuild.errors import UsageError
 from maxbuild.packages import place_packages
@@ -32,10 +34,12 @@ _MOST_DEFAULT_JOBS = 8
 
 
 def warm(
-    manifest: ManifestFile,
+    context: typer.Context,
+    manifest: ManifestOrValues = None,
     *,
     target: Targets = None,
     override: Overrides = None,
+    variant: Variants = None,
     output: PackageFolder = Path("packages"),
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, help="Tasks at once.", show_default="one per CPU, at most 8")
@@ -56,6 +60,11 @@ def warm(
     check: Annotated[
         bool, typer.Option("--check", help="Do nothing, ask nobody; exit with 3 and a list where there is work to do.")
     ] = False,
+    locked: Annotated[
+        bool,
+        typer.Option("--locked", help="Neither follow nor write the lock: one that lacks anything is an error (2)."),
+    ] = False,
+    offline: Offline = False,
     frozen: Annotated[
         bool,
         typer.Option("--frozen", help="Run nothing: what is not in the store or the remote cache is an error (3)."),
@@ -113,10 +122,23 @@ def warm(
         _refuse_contradictions({option: given, "--verify-reproducible": verify_reproducible})
     room = parse_memory(memory) if memory is not None else _default_memory(executor)
     idle = check or dry_run
+    networked = use_network(offline=offline)
+    if not networked and not idle:
+        _refuse_contradictions({"--offline (or HF_HUB_OFFLINE)": True, "--executor": executor not in (None, "local")})
+        remote = reachable(remote)
     if idle:  # nobody is asked, so nothing is opened
-        remote, remote_write, remote_weights, executor = None, False, False, None
+        executor = None
+    if idle or (remote is None and not networked):
+        remote, remote_write, remote_weights = None, False, False
+    asked = said(context, manifest, target, override, variant)
     with (
-        open_project(manifest, target, override, pin=not (idle or frozen), ask=not (check or frozen)) as project,
+        open_project(
+            asked,
+            pin=not (idle or frozen or locked),
+            ask=not (check or frozen),
+            locked=locked,
+            offline=offline,
+        ) as project,
         open_sharing(remote, remote_instance, write=remote_write, weights=remote_weights) as sharing,
         open_executor(executor, sharing) as elsewhere,
         open_lint(wanted=lint and not idle) as linting,
@@ -141,6 +163,8 @@ def warm(
                 executor=elsewhere if linting is None else linting.executor,
                 lint=None if linting is None else linting.reports,
             )
+            if not (networked or frozen):
+                require_files(project.manifest, project.plan, project.store)
             _build(project, wishes, output, begin, again=verify_reproducible)
 
 
@@ -179,7 +203,8 @@ def _build(project: Project, wishes: Wishes, output: Path, begin: float, *, agai
     built = build(project.plan, project.store, KINDS, wishes, talk)
     packages: Sequence[Path] = ()
     if not built.report.interrupted and (built.report.complete or wishes.keep_going):
-        packages = place_packages(project.plan, built.report, project.store, output)
+        variants = project.plan.variants
+        packages = [path for plan in variants for path in place_packages(plan, built.report, project.store, output)]
     seconds = time.monotonic() - begin
     verify = partial(_verify, project, built.report, wishes, talk) if again else None
     conclude(built, packages, wishes, talk, seconds, verify)

@@ -76,9 +76,17 @@ def _target(header: PackageHeader) -> Target:
 
 
 def _regions(header: PackageHeader) -> dict[str, list[str]]:
-    """Return the file of each region with the names that roles have for it: `main/decoder.full`, `draft/before`."""
+    """Return the file of each region with the names that roles have for it: `main/decoder.full`, `draft/before`.
+
+    Alternatives have their rank behind the name: `main/decoder.full (1)`.
+    """
     found: dict[str, list[str]] = {}
     for role, component in header.components.items():
         for name, path in component.regions.items():
             found.setdefault(path, []).append(f"{role}/{name}")
+        for name, by_rank in component.alternatives.items():
+            for rank, path in by_rank.items():
+                found.setdefault(path, []).append(f"{role}/{name} ({rank})")
+    for name, path in header.samplers.regions.items() if header.samplers else ():
+        found.setdefault(path, []).append(f"samplers/{name}")
     return found

@@ -16,9 +16,6 @@ from maxbuild.inspect.wrapper import Wrapper, check_level, check_machine, check_
 from maxbuild.inspect.x86 import disassemble
 from maxbuild.targets.spelling import Target
 
-_GPU_WRAPPER_LEVEL = "x86-64-v2"
-"""The level of the CPU's part of regions for GPUs, as `maxbuild.targets.gpu` has it compiled."""
-
 
 @dataclass(frozen=True, slots=True)
 class Region:
@@ -71,8 +68,7 @@ def _wrapper(subject: str, archive: Archive, aim: Aim) -> tuple[Wrapper | None, 
         return None, [machine]
     listing = disassemble(archive.wrapper)
     wrapper, example = read_wrapper(elf, len(archive.wrapper), listing, archive.metadata)
-    allowed = aim.target.arch if aim.device is None else _GPU_WRAPPER_LEVEL
-    checks = [machine, check_level(subject, wrapper, allowed, example), check_symbols(subject, elf)]
+    checks = [machine, check_level(subject, wrapper, aim.target.cpu_level, example), check_symbols(subject, elf)]
     if aim.device is not None:
         entries = {launch.entry for launch in archive.launches or ()}
         checks.append(check_names(subject, archive.wrapper, elf, listing, archive.kernels, entries))

@@ -10,6 +10,7 @@ from maxbuild.inspect.checks import Check, Outcome
 from maxbuild.inspect.kernel import Kernel
 from maxbuild.inspect.package import Inspection
 from maxbuild.inspect.region import Region
+from maxbuild.report.inspect_kernels import KernelLine, kernel_line, kernels_text
 from maxbuild.report.table import Cell, Column, table
 from maxbuild.report.terminal import Style, Terminal
 from maxbuild.report.units import plural
@@ -26,14 +27,6 @@ _REGION_COLUMNS = (
     Column("ptx bytes", right=True),
     Column("warnings", right=True),
 )
-_USAGE = ("bytes", "warps", "registers", "stack", "shared memory")
-_MIX = ("instructions", "matrix", "fma", "global", "shared", "local", "barriers")
-_KERNEL_COLUMNS = (
-    Column("region", least=12, middle=True),
-    Column("kernel", least=16, middle=True),
-    Column("target", least=10),
-    *(Column(title, right=True) for title in (*_USAGE, *_MIX)),
-)
 _OUTCOMES = {
     Outcome.FAILED: ("failed", Style.RED),
     Outcome.UNCHECKED: ("not checked", Style.YELLOW),
@@ -48,7 +41,7 @@ def inspection_text(inspections: Sequence[Inspection], terminal: Terminal, *, ke
     labels = labels_of(inspections)
     parts = ["\n".join(map(_headline, inspections))]
     if kernels and any(region.kernels for inspection in inspections for region in inspection.regions):
-        parts.append(table(_KERNEL_COLUMNS, _kernel_rows(inspections, labels), terminal))
+        parts.append(kernels_text(_kernel_lines(inspections, labels), terminal))
     else:
         parts.append(table(_REGION_COLUMNS, _region_rows(inspections, labels), terminal))
     findings = [*_warnings(inspections, labels, terminal), *_problems(inspections, labels, terminal)]
@@ -106,7 +99,7 @@ def _level(region: Region) -> str:
     return f"{wrapper.level}{' by its metadata' if wrapper.level_by_header else ''}"
 
 
-def _kernel_rows(inspections: Sequence[Inspection], labels: Sequence[str]) -> list[list[Cell]]:
+def _kernel_lines(inspections: Sequence[Inspection], labels: Sequence[str]) -> list[KernelLine]:
     places = {label: place for place, label in enumerate(labels)}
     found = [
         (names, kernel.launch.name, places[label], kernel)
@@ -114,22 +107,9 @@ def _kernel_rows(inspections: Sequence[Inspection], labels: Sequence[str]) -> li
         for kernel in region.kernels
     ]
     return [
-        [Cell(names), Cell(one_line(name)), Cell(labels[place]), *_figures(kernel, inspections[place])]
-        for names, name, place, kernel in sorted(found, key=lambda row: row[:3])
+        kernel_line(names, kernel, labels[place], inspections[place])
+        for names, _, place, kernel in sorted(found, key=lambda row: row[:3])
     ]
-
-
-def _figures(kernel: Kernel, inspection: Inspection) -> list[Cell]:
-    usage, mix, device = kernel.usage, kernel.mix, inspection.device
-    too_much = device is not None and kernel.shared_memory > device.shared_memory_per_block
-    cells = [Cell(str(kernel.size)), Cell(str(kernel.launch.num_warps))]
-    cells.append(Cell(str(usage.registers) if usage else "?"))
-    cells.append(Cell(str(usage.stack) if usage else "?", Style.YELLOW if usage and usage.stack else Style.PLAIN))
-    cells.append(Cell(str(kernel.shared_memory), Style.RED if too_much else Style.PLAIN))
-    if mix is None:
-        return [*cells, *(Cell("") for _ in _MIX)]
-    counts = (mix.total, mix.matrix, mix.fma, mix.global_, mix.shared, mix.local, mix.barrier)
-    return [*cells, *(Cell(str(count)) for count in counts)]
 
 
 def _warnings(inspections: Sequence[Inspection], labels: Sequence[str], terminal: Terminal) -> Iterator[str]:

@@ -19,6 +19,8 @@ class Column:
     least: int | None = None
     middle: bool = False
     """Whether a cut leaves both ends, for names that differ at either."""
+    group: str = ""
+    """What stands above the title, once for neighbours that have it in common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,40 @@ class Cell:
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], terminal: Terminal) -> str:
     """Return the table with a head; columns that hold nothing are left out."""
-    kept = [index for index in range(len(columns)) if any(row[index].text for row in rows)]
+    kept = _kept(columns, rows)
     columns = [columns[index] for index in kept]
     head = [Cell(column.title, Style.DIM) for column in columns]
     lines = [head, *([row[index] for index in kept] for row in rows)]
-    widths = _fit(columns, [max(len(line[index].text) for line in lines) for index in range(len(columns))], terminal)
-    return "\n".join(_line(columns, line, widths, terminal) for line in lines)
+    widths = _fit(columns, _widths(columns, lines), terminal)
+    groups = [_groups(columns, widths, terminal)] if any(column.group for column in columns) else []
+    return "\n".join([*groups, *(_line(columns, line, widths, terminal) for line in lines)])
+
+
+def natural_width(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> int:
+    """Return how wide the table is where nothing is cut; no group's name may be wider than its columns."""
+    kept = _kept(columns, rows)
+    titles = [[Cell(column.title) for column in columns], *rows]
+    lines = [[line[index] for index in kept] for line in titles]
+    return sum(_widths(kept, lines)) + len(_GAP) * (len(kept) - 1)
+
+
+def _kept(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> list[int]:
+    return [index for index in range(len(columns)) if any(row[index].text for row in rows)]
+
+
+def _widths(columns: Sequence[object], lines: Sequence[Sequence[Cell]]) -> list[int]:
+    return [max(len(line[index].text) for line in lines) for index in range(len(columns))]
+
+
+def _groups(columns: Sequence[Column], widths: Sequence[int], terminal: Terminal) -> str:
+    """Return the line above the titles: each group's name where its first column begins."""
+    line, end, before = "", 0, ""
+    for column, width in zip(columns, widths, strict=True):
+        if column.group and column.group != before:
+            line = line.ljust(end) + column.group
+        end += width + len(_GAP)
+        before = column.group
+    return terminal.paint(line, Style.DIM)
 
 
 def _fit(columns: Sequence[Column], widths: list[int], terminal: Terminal) -> list[int]:

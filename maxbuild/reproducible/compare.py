@@ -16,7 +16,8 @@ from maxbuild.packages import parts_of
 from maxbuild.reproducible.locate import Place, first_difference
 
 _REGIONS = "/regions/"
-_LIBRARIES = "/libraries/"
+_ALTERNATIVES = "/alternatives/"
+_LIBRARIES = "libraries/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,23 +118,34 @@ def _parts(task: str, build: Build) -> tuple[Path, Mapping[str, _Part]]:
     content, files = parts_of(digest, build.store)
     header = build.store.blob_path(digest)
     assert header is not None  # it was read a moment ago
+    said = json.loads(content)
+    components = {**said["components"], **({"samplers": said["samplers"]} if said["samplers"] else {})}
     regions = {
         f"{role}{_REGIONS}{region}": path
-        for role, component in json.loads(content)["components"].items()
+        for role, component in components.items()
         for region, path in component["regions"].items()
+    } | {
+        f"{role}{_ALTERNATIVES}{rank}/{region}": path
+        for role, component in components.items()
+        for region, by_rank in component.get("alternatives", {}).items()
+        for rank, path in by_rank.items()
     }
     named = {path: path for path in files.keys() - regions.values()} | regions
     return header, {name: _Part(path, files[path][1]) for name, path in named.items()}
 
 
 def _region(name: str) -> tuple[str, str] | None:
+    if _ALTERNATIVES in name:
+        role, _, form = name.partition(_ALTERNATIVES)
+        rank, _, region = form.partition("/")
+        return role, f"{region} ({rank})"
     role, _, region = name.partition(_REGIONS)
     return (role, region) if region else None
 
 
 def _half(name: str, place: Place) -> str:
     """Return which of the two inputs that a region is put together of differs at `place`; other files are one."""
-    return name.replace(_REGIONS, _LIBRARIES) if place.member and place.member.endswith(".so") else name
+    return f"{_LIBRARIES}{name}" if place.member and place.member.endswith(".so") else name
 
 
 def _maker(name: str, task: str, build: Build) -> str | None:

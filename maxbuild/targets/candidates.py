@@ -24,19 +24,21 @@ Config = TypeVar("Config", bound=Any)
 _GRID = ("x", "y", "z")
 
 
-def ranked(configs: Sequence[Config], sizes: Mapping[str, int] | None, device: Device) -> list[Config]:
+def ranked(configs: Sequence[Config], sizes: Mapping[str, int] | None, device: Device, first: int = 0) -> list[Config]:
     """Return `configs`, each with `kwargs` such as `{"XBLOCK": 256}`, the best first.
 
     sizes: how many elements the kernel is planned for along each dimension, `{"x": 8192}`; None for a kernel of ours,
-    which brings one configuration.
+    which brings one configuration. first: begin at this place of the order, for an alternative; those before it come
+    last, so that a kernel with fewer configurations keeps the best.
     """
     if not sizes:
         return list(configs)
 
-    def rank(config: Config) -> int:
+    def programs(config: Config) -> int:
         return -min(_programs(config.kwargs, sizes), device.multiprocessors)
 
-    return sorted(configs, key=rank)
+    order = sorted(configs, key=programs)
+    return order[first:] + order[:first]
 
 
 def _programs(blocks: Mapping[str, int], sizes: Mapping[str, int]) -> int:

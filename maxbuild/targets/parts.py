@@ -5,6 +5,8 @@ Invariant: looking imports none of it, so that a command can tell what is missin
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 import importlib.util
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +46,25 @@ def cccl_include() -> Path | None:
     return min(headers).parent.parent if headers else None
 
 
+@functools.cache
+def cccl_wheel() -> str:
+    """Return the name of the wheel that brought the header which `cccl_include` finds; the usual one's without it."""
+    include = cccl_include()
+    owners = [name for name in _CCCL_WHEELS if include is not None and _brought(name, include / "nv" / "target")]
+    return (*owners, *_CCCL_WHEELS)[0]
+
+
+def _brought(wheel: str, file: Path) -> bool:
+    try:
+        distribution = importlib.metadata.distribution(wheel)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    folder = Path(str(distribution.locate_file("")))
+    # Searched as one text, where `files` would parse thousands of lines: this runs at every start.
+    listed = "\n" + (distribution.read_text("RECORD") or "")
+    return file.is_relative_to(folder) and f"\n{file.relative_to(folder).as_posix()}," in listed
+
+
 def _folders_of(package: str) -> list[Path]:
     """Return where a top-level package lies, several folders for one that many wheels share, without importing it."""
     found = importlib.util.find_spec(package)
@@ -78,6 +99,9 @@ def _triton_has(*files: str) -> bool:
 def _has_cccl() -> bool:
     return cccl_include() is not None
 
+
+_CCCL_WHEELS = ("nvidia-cuda-cccl", "nvidia-cuda-cccl-cu12")
+"""Of the newest CUDA, and of CUDA 12."""
 
 # The bounds are those of pyproject.toml.
 _TRITON_HINT = 'pip install "triton>=3.6,<3.8"'

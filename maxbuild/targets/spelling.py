@@ -21,6 +21,10 @@ ARCHITECTURES: Mapping[str, tuple[str, ...]] = {
 }
 """For each API what packages can be built for, oldest first."""
 
+_BESIDE_A_GPU = "x86-64-v2"
+"""The CPU's part of a region for a GPU allocates, sizes grids and launches: wider vectors would gain nothing, and there
+are hosts of such GPUs, with small CPUs, that lack them."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Target:
@@ -38,6 +42,11 @@ class Target:
     def folder(self) -> str:
         """Return the spelling as one part of a path."""
         return f"{self.api}-{self.arch}"
+
+    @property
+    def cpu_level(self) -> str:
+        """Return the x86-64 level that a package's code for the CPU keeps to."""
+        return self.arch if self.api == "cpu" else _BESIDE_A_GPU
 
     @property
     def capability(self) -> tuple[int, int] | None:

@@ -144,9 +144,9 @@ class Kernel:
 class Kernels:
     """What becomes of a region's kernels: those that were compiled, and what kept others from it."""
 
-    def __init__(self, device: Device) -> None:
-        """Start with none."""
-        self.device = device
+    def __init__(self, device: Device, rank: int = 0) -> None:
+        """Start with none. rank: take each kernel's configuration of this rank, where it has so many."""
+        self.device, self.rank = device, rank
         self.compiled: dict[str, Kernel] = {}
         self.failures: list[str] = []
 
@@ -162,10 +162,10 @@ class Kernels:
         return f"{name}.{self.extension}"
 
     def compile(self, tuner: Any) -> None:
-        """Compile the first of `tuner`'s configurations, by rank, that the device has room for."""
+        """Compile the first of `tuner`'s configurations, from `rank` on, that the device has room for."""
         name = tuner.inductor_meta["kernel_name"]
         lacking = None
-        for config in ranked(tuner.configs, tuner.size_hints, self.device):
+        for config in ranked(tuner.configs, tuner.size_hints, self.device, self.rank):
             try:
                 result = tuner._precompile_config(config)
                 launcher = result.make_launcher()

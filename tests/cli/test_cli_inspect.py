@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -84,9 +85,25 @@ def test_tables(inspections: tuple[Inspection, ...], kernels: bool, snapshot: Sn
     assert inspection_text(inspections, Terminal(sys.stdout), kernels=kernels) == snapshot
 
 
-def test_a_narrow_terminal_cuts_names_and_colours_trouble(snapshot: SnapshotAssertion) -> None:
-    """Names give way before figures do, and what is wrong stands out."""
-    assert inspection_text(BOTH, Terminal(sys.stdout, 110, colour=True), kernels=True) == snapshot
+@pytest.mark.parametrize("width", [100, 80])
+def test_a_narrow_terminal_has_a_heading_for_each_kernel(width: int, snapshot: SnapshotAssertion) -> None:
+    """Figures keep their columns and names their length; what has no room is told, and what is wrong stands out."""
+    told = inspection_text(BOTH, Terminal(sys.stdout, width, colour=True), kernels=True)
+    assert told == snapshot
+    table = re.sub(r"\x1b\[\d*m", "", told).split("\n\n")[1]
+    assert max(map(len, table.split("\n"))) <= width
+
+
+def test_in_any_terminal_no_figure_is_cut_and_headings_fit() -> None:
+    """A name as long as Inductor's keeps both its ends; figures of kernels stay whole however narrow it is."""
+    kernels = tuple(kernel(f"triton_per_fused_{'add_' * 40}{end}", 0, 8, None, amd=False) for end in "xy")
+    region = replace(BOTH[0].regions[1], kernels=kernels)
+    told = inspection_text([replace(BOTH[0], regions=(region,))], Terminal(sys.stdout, 60), kernels=True)
+    table = told.split("\n\n")[1].split("\n")
+    assert max(map(len, table)) <= 60
+    assert [line[-1] for line in table if "triton_per" in line] == ["x", "y"]
+    assert "wider" not in told
+    assert [line.split()[1:] for line in table if "cuda:sm_90" in line] == [["9816", "4", "96", "0", "8"]] * 2
 
 
 @pytest.mark.parametrize("inspections", [BOTH, CPU], ids=["both", "cpu"])

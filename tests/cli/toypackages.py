@@ -106,6 +106,7 @@ class ToyPackages:
                 "target": TARGET,
                 "components": {"main": component},
                 "speculative": None,
+                "serving": {},
                 "built_with": {},
             },
             {
@@ -113,7 +114,9 @@ class ToyPackages:
                 "main/program.json": OutputOf("trace main", "program"),
                 "main/weights.json": OutputOf("load main", "index"),
                 **{f"main/regions/{name}": OutputOf(f"compile main/{name}", "code") for name in self.regions},
-                **{f"main/libraries/{name}": OutputOf(f"build main/{name}", "library") for name in self.regions},
+                **{
+                    f"libraries/main/regions/{name}": OutputOf(f"build main/{name}", "library") for name in self.regions
+                },
             },
             {},
             ("package", "files/*"),

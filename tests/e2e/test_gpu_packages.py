@@ -53,8 +53,19 @@ def test_a_second_run_finds_nothing_to_do(gpus: Space) -> None:
     assert set(states(gpus, "warm", "gpus.yaml").values()) == {"cached"}
 
 
+def test_packages_for_gpus_are_reproducible(gpus: Space) -> None:
+    """Built again from an empty store in other surroundings, no byte is another: folder, HOME, hash seed, user."""
+    done = gpus.maxbuild("warm", "gpus.yaml", "--verify-reproducible", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    compared = {package["target"]: package for package in document["reproducible"]["packages"]}
+    assert compared.keys() == set(TARGETS)
+    assert all(package["identical"] for package in compared.values())
+    assert {task["state"] for task in document["tasks"]} == {"cached"}
+
+
 def test_ptx_is_a_change_for_cuda_alone(gpus: Space) -> None:
     """Asked for PTX, a plan compiles for CUDA again and leaves the other GPU as it is."""
-    told = states(gpus, "plan", "gpus.yaml", "--override", "main.emit_ptx=true")
+    told = states(gpus, "plan", "gpus.yaml", "--override", "compile.emit_ptx=true")
     assert told["compile main/model @ cuda:sm_90"] == "would_run"
     assert told["compile main/model @ hip:gfx942"] == "cached"

@@ -55,6 +55,17 @@ def test_a_kernel_without_sizes_keeps_its_order() -> None:
     assert ranked([NARROW, WIDE], None, H100) == [NARROW, WIDE]
 
 
+@pytest.mark.parametrize(("first", "taken"), [(0, WIDE), (1, NARROW), (2, WIDE), (7, WIDE)])
+def test_an_alternative_begins_further_back_and_a_kernel_with_fewer_keeps_its_best(
+    first: int, taken: SimpleNamespace
+) -> None:
+    """Rank 1 is the next best; where there is none of a rank, the order is that without alternatives."""
+    order = ranked([WIDE, NARROW], {"x": 1 << 20}, H100, first)
+    assert order[0] is taken
+    assert sorted(map(id, order)) == sorted(map(id, [WIDE, NARROW]))
+    assert ranked([WIDE], {"x": 1 << 20}, H100, first) == [WIDE]
+
+
 @given(
     st.lists(st.integers(0, 10).map(lambda power: 1 << power), min_size=1),
     st.integers(1, 1 << 24),

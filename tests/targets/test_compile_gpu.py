@@ -105,6 +105,19 @@ def test_every_kernel_that_is_told_of_is_there_and_is_for_the_target(region: Com
         assert ARCHITECTURES[region.target] in (flags.to_bytes(4, "little") if api == "cuda" else [flags & 0xFF])
 
 
+@pytest.mark.parametrize("region", ["hip:gfx942"], indirect=True)
+def test_an_alternative_is_the_same_kernels_in_other_configurations(
+    region: Compiled, llama: Path, tmp_path: Path
+) -> None:
+    """The next rank changes Inductor's kernels, and not those of ours, which have one configuration each."""
+    alternative = compiled(tmp_path / "scratch", llama, region.target, rank=1)
+    assert alternative.files.keys() == region.files.keys()
+    kernels = {f"{MODEL}/{kernel['file']}": kernel["source"] for kernel in region.document["kernels"]}
+    others = {name for name in kernels if alternative.files[name] != region.files[name]}
+    assert {kernels[name] for name in others} == {"inductor"}
+    assert len(others) > 2
+
+
 def test_facts_of_kernels_are_those_of_the_device(region: Compiled) -> None:
     """Warps are as wide as the device's, and no kernel takes more shared memory than it has; ours are told apart."""
     device = device_of(parse_target(region.target))
@@ -212,3 +225,20 @@ def test_without_emit_ptx_there_is_none(region: Compiled) -> None:
     """PTX is there where it is asked for, and nowhere else."""
     assert not [name for name in region.files if name.endswith(".ptx")]
     assert b".ptx" not in region.files[LIBRARY]
+
+
+@pytest.mark.parametrize("region", ["cuda:sm_90"], indirect=True)
+def test_profiled_regions_name_themselves_and_their_kernels(region: Compiled, llama: Path, tmp_path: Path) -> None:
+    """With `gpu_profiling: on` a region tells torch's profiler of itself and each kernel; without, of nothing.
+
+    No folder of this host is in what it tells.
+    """
+    begin = b"aoti_record_function_start"
+    assert begin not in region.files[LIBRARY]
+    profiled = compiled(tmp_path / "profiled", llama, region.target, gpu_profiling="on")
+    library = profiled.files[LIBRARY]
+    assert begin in library
+    assert b"\0inductor_wrapper_call\0" in library
+    for kernel in profiled.document["kernels"]:
+        assert f"kernels_.{kernel['name']}\0".encode() in library
+    test_no_file_names_a_folder_of_the_host(profiled, tmp_path)

@@ -19,6 +19,12 @@ def test_a_targets_folder_is_one_part_of_a_path() -> None:
     assert parse_target("cuda:sm_90").folder == "cuda-sm_90"
 
 
+def test_code_for_the_cpu_keeps_to_the_targets_level_and_beside_a_gpu_to_v2() -> None:
+    """Small hosts of GPUs lack wider vectors, whatever the GPU; a CPU's package says its level itself."""
+    levels = {target.spelling: target.cpu_level for target in all_targets()}
+    assert all(level == ("x86-64-v2" if ":x86" not in name else name[4:]) for name, level in levels.items())
+
+
 @pytest.mark.parametrize(
     ("text", "nearest"),
     [("rocm:gfx942", "hip:gfx942"), ("cud:sm_90", "cuda:sm_90"), ("hipp", "hip"), ("sm_90", "cuda:sm_90")],
