@@ -40,7 +40,7 @@ fix:
 warm *arguments:
     maxbuild warm manifests/demo.yaml {{arguments}}
 
-# Run one bench: null, engine, depth, decode, startup, targets, gpu, kernels.
+# Run one bench: null, engine, depth, decode, download, startup, targets, gpu, kernels.
 bench name *arguments:
     python -m bench.{{name}} {{arguments}}
 
@@ -56,6 +56,7 @@ gpu-check folder="dist/gpu-wheels" *arguments:
 train-demo *arguments:
     python examples/train_demo_models.py {{arguments}}
 
-# Write the files that are made from code: the manifest's JSON Schema.
+# Write the files that are made from code: the manifest's JSON Schema, and the page of its options.
 docs:
     maxbuild schema --output manifests/manifest.schema.json
+    maxbuild options --markdown --output docs/reference/options.md

@@ -13,20 +13,24 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from maxbuild.engine import Digest, Report, Store, TaskKey, disk
 from maxbuild.engine.roots import add_root
 from maxbuild.errors import StoreError, UsageError
 from maxbuild.layout import HEADER
-from maxbuild.plan import ManifestPlan
 from maxbuild.targets.spelling import parse_target
+
+if TYPE_CHECKING:
+    from maxbuild.plan import ManifestPlan
+    from maxbuild.plan.matrix import VariantPlan
 
 _NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP})
 _WORTH_A_LINK = 1 << 20
 """Files outside the store that are smaller than this are copied into packages."""
 
 
-def place_packages(plan: ManifestPlan, report: Report, store: Store, output: Path) -> Sequence[Path]:
+def place_packages(plan: ManifestPlan | VariantPlan, report: Report, store: Store, output: Path) -> Sequence[Path]:
     """Write each package that was built to `output/NAME/TARGET` and return the paths, in the order of the targets.
 
     As long as a package is there, the store lets go of nothing that it was made of, however old or large that is.
@@ -44,7 +48,7 @@ def place_packages(plan: ManifestPlan, report: Report, store: Store, output: Pat
     return placed
 
 
-def packages_to_place(plan: ManifestPlan, report: Report, store: Store, output: Path) -> Sequence[Path]:
+def packages_to_place(plan: ManifestPlan | VariantPlan, report: Report, store: Store, output: Path) -> Sequence[Path]:
     """Return which folders `place_packages` would write anew: there is no package, another one, or a damaged one."""
     to_place = []
     for target, task in plan.package_tasks().items():
