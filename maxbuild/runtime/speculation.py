@@ -32,7 +32,7 @@ class Markers(NamedTuple):
 class Speculation:
     """A draft and how it is used.
 
-    draft: a model of the main model's vocabulary, on its device. samplers: with those that accept. markers: where
+    draft: a model of the main model's tokens, on its device. samplers: with those that accept. markers: where
     proposals are accepted more freely within a span of thinking.
     """
 
@@ -173,7 +173,7 @@ def speculate(
     """
     end, length = len(prompt), text.shape[1]
     reach = min(length, speculation.draft.program.max_length)
-    main_row, draft_row = Row(main, length), Row(speculation.draft, reach)
+    main_row, draft_row = Row(main, length), Row(speculation.draft, reach, main.program.vocab_size)
     rounds, thinking = Round(speculation, picker), Thinking(speculation.markers, prompt)
     most = min(speculation.num_speculative_tokens, PREFILL_CHUNK - 1)
     # Nothing is proposed for the first token: the prompt has to be run for it in any case.

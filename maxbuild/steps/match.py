@@ -1,6 +1,7 @@
 """match: a draft's tokens are the main model's; told before anything is traced or compiled for nothing.
 
-The draft's tokens become the main model's input as they are, so each must mean the same to both.
+The draft's tokens become the main model's input as they are, so each must mean the same to both. Their vocabularies may
+end at different sizes all the same: models of one family often pad theirs, or add tokens for images to one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from maxbuild.engine import Job, canonical_json
 from maxbuild.errors import TaskFailed
 
 AGREEMENT = "agreement"
+AGREEMENT_FILE = "agreement.json"
 
 MARKERS = ("<think>", "</think>")
 """What begins and ends a span of thinking, as tokens of the tokenizer."""
@@ -26,40 +28,39 @@ def run(job: Job) -> Mapping[str, Path]:
     """Compare the draft with the main model.
 
     params: use_relaxed_acceptance_for_thinking, which needs the markers of thinking. inputs: `ROLE/config.json` and,
-    where there are any, `ROLE/tokenizer.json` of `main` and `draft`. Leaves `agreement`: the markers' tokens, or none.
-    Raise TaskFailed where the two do not go together.
+    where there are any, `ROLE/tokenizer.json` of `main` and `draft`. Leaves `agreement`: the markers' tokens, or
+    none, and whether there were tokenizers to compare. Raise TaskFailed where the two do not go together.
     """
     params: Mapping[str, Any] = job.params
-    _check_sizes(job)
-    tokenizers = [f"{role}/tokenizer.json" for role in ("main", "draft")]
+    sizes = {role: _vocab_size(job.inputs[f"{role}/config.json"]) for role in ("main", "draft")}
+    tokenizers = [f"{role}/tokenizer.json" for role in sizes]
+    compared = all(name in job.inputs for name in tokenizers)
+    if not compared and None not in sizes.values() and len(set(sizes.values())) > 1:
+        raise _different_sizes(sizes["main"], sizes["draft"])
     read: dict[str, Mapping[str, int]] = {}
-    if all(name in job.inputs for name in tokenizers) and len({job.digests[name] for name in tokenizers}) > 1:
+    if compared and len({job.digests[name] for name in tokenizers}) > 1:
         read = {name: _vocabulary(job.inputs[name]) for name in tokenizers}
-        _check_tokens(*read.values())
+        _check_tokens(*read.values(), least=min((size for size in sizes.values() if size is not None), default=None))
     markers = None
     if params.get("use_relaxed_acceptance_for_thinking", False):
         if tokenizers[0] not in job.inputs:
             raise TaskFailed("`main` has no tokenizer.json, which says what begins and ends a span of thinking")
         markers = _markers(read.get(tokenizers[0]) or _vocabulary(job.inputs[tokenizers[0]]))
-    path = job.scratch / "agreement.json"
-    path.write_bytes(canonical_json({"thinking_tokens": markers}))
+    path = job.scratch / AGREEMENT_FILE
+    path.write_bytes(canonical_json({"thinking_tokens": markers, "compared": compared}))
     return {AGREEMENT: path}
-
-
-def _check_sizes(job: Job) -> None:
-    """Raise TaskFailed where both configs name a size of the vocabulary, and another one each."""
-    sizes = {role: _vocab_size(job.inputs[f"{role}/config.json"]) for role in ("main", "draft")}
-    if None not in sizes.values() and sizes["main"] != sizes["draft"]:
-        raise _different_sizes(sizes["main"], sizes["draft"])
 
 
 def check_programs(job: Job, num_speculative_tokens: int) -> None:
     """Raise TaskFailed where what was traced does not go together, by `main/program.json` and `draft/program.json`.
 
+    Vocabularies of other sizes do where tokenizers were compared, by `agreement.json`.
+
     A config may say nothing of its vocabulary, and the longest row is known for sure only here.
     """
     main, draft = (_read(job.inputs[f"{role}/program.json"]) for role in ("main", "draft"))
-    if main["vocab_size"] != draft["vocab_size"]:
+    compared = AGREEMENT_FILE in job.inputs and _read(job.inputs[AGREEMENT_FILE])["compared"]
+    if main["vocab_size"] != draft["vocab_size"] and not compared:
         raise _different_sizes(main["vocab_size"], draft["vocab_size"])
     longest = min(main["max_length"], draft["max_length"])
     if num_speculative_tokens >= longest:
@@ -98,8 +99,13 @@ def _vocabulary(tokenizer: Path) -> Mapping[str, int]:
     return {**tokens, **{entry["content"]: entry["id"] for entry in added}}
 
 
-def _check_tokens(main: Mapping[str, int], draft: Mapping[str, int]) -> None:
-    """Raise TaskFailed where the two tokenizers have other tokens; merges and templates do not matter here."""
+def _check_tokens(main: Mapping[str, int], draft: Mapping[str, int], *, least: int | None) -> None:
+    """Raise TaskFailed where the two tokenizers have other tokens; merges and templates do not matter here.
+
+    least: the smaller vocabulary; tokens beyond it are never proposed.
+    """
+    if least is not None:
+        main, draft = ({text: token for text, token in tokens.items() if token < least} for tokens in (main, draft))
     if main == draft:
         return
     texts = sorted({*main, *draft}, key=lambda text: (main.get(text, len(main)), text))

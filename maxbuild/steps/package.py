@@ -11,7 +11,7 @@ from typing import Any
 from maxbuild.engine import Job, canonical_json, hash_file
 from maxbuild.models.vision_config import merge_vision_config
 from maxbuild.runtime.package import ComponentEntry, FileEntry, PackageHeader, SamplersEntry, SpeculativeEntry
-from maxbuild.steps.match import check_programs
+from maxbuild.steps.match import AGREEMENT_FILE, check_programs
 from maxbuild.targets.archive import assemble
 from maxbuild.weights.selection import CONFIG
 
@@ -22,7 +22,6 @@ _TEMPLATE = "chat_template.jinja"
 _ARCHITECTURES = "architectures/"
 _ALTERNATIVES = "alternatives/"
 _SAMPLERS = "samplers/"
-_AGREEMENT = "agreement.json"
 _PARTS = ("program.json", "weights.json")
 _REGIONS = "regions/"
 _LIBRARIES = "libraries/"
@@ -91,7 +90,7 @@ def _speculative(job: Job, said: Mapping[str, Any] | None) -> SpeculativeEntry |
     """Return how the draft is used: as the manifest says, and with the tokens that its match with `main` found."""
     if said is None:
         return None
-    markers = json.loads(job.inputs[_AGREEMENT].read_bytes())["thinking_tokens"]
+    markers = json.loads(job.inputs[AGREEMENT_FILE].read_bytes())["thinking_tokens"]
     return SpeculativeEntry(**said, thinking_tokens=None if markers is None else (markers[0], markers[1]))
 
 

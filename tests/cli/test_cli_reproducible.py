@@ -97,7 +97,7 @@ def test_packages_that_come_out_the_same_are_told_so(workshop: Workshop, capsys:
     assert code == 0, said
     line = steadier(said).splitlines()[-1]
     assert line == (
-        "reproducible: 1 package, 7 files, 1.7 kB identical byte for byte, 1 file of them the models' own;"
+        "reproducible: 1 package, 7 files, 2.1 kB identical byte for byte, 1 file of them the models' own;"
         " built again in #.## s"
     )
     assert capsys.readouterr().out == "packages/toy/cpu\n"

@@ -92,5 +92,6 @@ def test_no_place_is_in_a_key_or_in_what_a_task_leaves(place: Place, here: dict[
     What differs: HOME, user, working folder, checkout, store, umask, locale, time zone and hash seed.
     """
     assert len(here["toys"]) == 8
-    assert {name.split()[0] for name in here["demo"]} == {"trace", "load", "compile", "build", "package"}
+    kinds = {"trace", "load", "samplers", "match", "compile", "build", "package"}
+    assert {name.split()[0] for name in here["demo"]} == kinds
     assert keys_from(place, tmp_path) == here

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 _FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
+_FOR_IMAGES = 64
 _VISION = {
     "model_type": "siglip_vision_model",
     "hidden_size": 16,
@@ -30,15 +31,20 @@ def write_stand_in(folder: Path, text: Path) -> Path:
 
     config = AutoConfig.from_pretrained(text)
     torch.manual_seed(0)
+    # As in the real one, the vocabulary goes on beyond the draft's.
+    size = config.vocab_size + _FOR_IMAGES
     whole = Gemma3Config(
-        text_config=config.to_dict(),
+        text_config={**config.to_dict(), "vocab_size": size},
         vision_config=_VISION,
         mm_tokens_per_image=4,
-        image_token_index=config.vocab_size - 1,  # as in the real one, a token of the vocabulary
+        image_token_index=config.vocab_size,
     )
     model = Gemma3ForConditionalGeneration(whole)
     trained = AutoModelForCausalLM.from_pretrained(text, dtype=torch.float32)
-    model.model.language_model.load_state_dict(trained.model.state_dict())
+    weights = trained.model.state_dict()
+    beyond = torch.zeros(_FOR_IMAGES, config.hidden_size)
+    weights["embed_tokens.weight"] = torch.cat([weights["embed_tokens.weight"], beyond])
+    model.model.language_model.load_state_dict(weights)
     model.tie_weights()
     model.save_pretrained(folder, max_shard_size="950KB")
     for name in _FILES:

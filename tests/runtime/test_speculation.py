@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 from plain_samplers import plain_samplers, speculation_of
+from torch.nn import functional
 from toy_model import VOCABULARY, toy_model
 
 from maxbuild.errors import UsageError
@@ -36,6 +38,18 @@ def text_of(
 def nearly(noise: float = 0.4) -> Model:
     """Return a draft that often thinks the same."""
     return toy_model(1, CPU, noise=noise)
+
+
+def resized(model: Model, size: int) -> Model:
+    """Return `model` with a vocabulary of `size`: the last tokens cut off, or more of them that nobody knows."""
+    more = max(0, size - VOCABULARY)
+    weights = {
+        **model.weights,
+        "embedding": functional.pad(model.weights["embedding"], (0, 0, 0, more))[:size].clone(),
+        # Likelier than any other, so that they would be proposed if they could be.
+        "head": functional.pad(model.weights["head"], (0, more), value=9.0)[:, :size].contiguous(),
+    }
+    return Model(replace(model.program, vocab_size=size), model._regions, weights)
 
 
 @pytest.mark.parametrize("strategy", LOSSLESS_COLD)
@@ -181,3 +195,20 @@ def test_every_use_of_chance_has_numbers_of_its_own(monkeypatch: pytest.MonkeyPa
     assert all(uses.values())
     drawn: Sequence[torch.Tensor] = list(module.random_numbers(2, 40))
     assert not any(torch.equal(drawn[one], drawn[other]) for one in range(3) for other in range(one))
+
+
+@pytest.mark.parametrize("strategy", LOSSLESS_COLD)
+@pytest.mark.parametrize("size", [VOCABULARY - 3, VOCABULARY + 5])
+def test_a_draft_of_another_vocabulary_changes_nothing(strategy: Strategy, size: int) -> None:
+    """Tokens that the draft lacks are read as its last one; those that the main model lacks are never proposed."""
+    tokens, statistics = text_of(speculation_of(resized(nearly(), size), 4, strategy))
+    assert tokens == text_of(None)[0]
+    assert statistics.accepted > 0
+
+
+@pytest.mark.parametrize("size", [VOCABULARY - 3, VOCABULARY + 5])
+def test_a_draft_of_another_vocabulary_may_draw(size: int) -> None:
+    """By chance too, every token is one of the main model's."""
+    tokens, _ = text_of(speculation_of(resized(nearly(), size), 4, Strategy.RESIDUAL), WARM)
+    assert len(tokens) == 30
+    assert max(tokens) < VOCABULARY

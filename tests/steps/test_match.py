@@ -60,12 +60,28 @@ def test_models_of_one_tokenizer_go_together(tmp_path: Path) -> None:
     files = {
         f"{role}/{name}": (MODELS / folder / name).read_text() for role, folder in folders.items() for name in names
     }
-    assert run(tmp_path, files) == {"thinking_tokens": None}
+    assert run(tmp_path, files) == {"thinking_tokens": None, "compared": True}
+
+
+def test_vocabularies_that_are_padded_differently_go_together(tmp_path: Path) -> None:
+    """Gemma 3 of 12B has 64 tokens more than that of 1B, for images: those that both have must be the same."""
+    more = tokenizer({**WORDS, "<image>": 4})
+    assert run(tmp_path, pair(more, tokenizer(WORDS), sizes=(5, 4))) == {"thinking_tokens": None, "compared": True}
+
+
+@pytest.mark.parametrize("sizes", [(5, 5), (5, {}), ({}, {})])
+def test_tokens_within_both_vocabularies_must_be_the_same(tmp_path: Path, sizes: tuple[Any, Any]) -> None:
+    """A token that one of them lacks is told, unless it lies beyond the other's vocabulary."""
+    told = refused(tmp_path, pair(tokenizer({**WORDS, "<image>": 4}), tokenizer(WORDS), sizes=sizes))
+    assert '"<image>" is token 4 of `main`, no token of `draft`' in told
 
 
 def test_what_is_not_said_is_left_to_later(tmp_path: Path) -> None:
     """Configs without a size and models without a tokenizer cannot be compared here."""
-    assert run(tmp_path, pair(sizes=({}, {"text_config": {"vocab_size": 9}}))) == {"thinking_tokens": None}
+    assert run(tmp_path, pair(sizes=({}, {"text_config": {"vocab_size": 9}}))) == {
+        "thinking_tokens": None,
+        "compared": False,
+    }
 
 
 def test_vocabularies_of_other_sizes_are_told_with_both(tmp_path: Path) -> None:
@@ -88,7 +104,7 @@ def test_other_tokens_of_the_same_number_are_told_by_name(tmp_path: Path) -> Non
 def test_the_same_tokens_in_another_file_go_together(tmp_path: Path) -> None:
     """Tokens count, whether the file lists them as the model's or as added; merges and settings do not."""
     pieces = [["<pad>", 0.0], ["a", -1.0], ["b", -2.0]]
-    assert run(tmp_path, pair(tokenizer(WORDS), tokenizer(pieces, ("c", 3)))) == {"thinking_tokens": None}
+    assert run(tmp_path, pair(tokenizer(WORDS), tokenizer(pieces, ("c", 3))))["compared"]
 
 
 def test_markers_of_thinking_are_found_or_asked_for(tmp_path: Path) -> None:
@@ -96,7 +112,7 @@ def test_markers_of_thinking_are_found_or_asked_for(tmp_path: Path) -> None:
     wanted = {"use_relaxed_acceptance_for_thinking": True}
     thinks = tokenizer(WORDS, ("<think>", 4), ("</think>", 5))
     (tmp_path / "with").mkdir()
-    assert run(tmp_path / "with", pair(thinks, thinks), **wanted) == {"thinking_tokens": [4, 5]}
+    assert run(tmp_path / "with", pair(thinks, thinks, (6, 6)), **wanted)["thinking_tokens"] == [4, 5]
     told = refused(tmp_path, pair(tokenizer(WORDS, ("<think>", 4)), tokenizer(WORDS, ("<think>", 4))), **wanted)
     assert "no token `</think>`" in told
     assert "leave `use_relaxed_acceptance_for_thinking` out" in told
@@ -135,10 +151,13 @@ def test_more_proposals_than_a_row_holds_are_refused(
 
 
 def test_programs_of_other_vocabularies_are_refused(tmp_path: Path) -> None:
-    """The last word, where configs said nothing."""
+    """The last word, where configs said nothing and there were no tokenizers to compare."""
     inputs = {}
     for role, size in (("main", 4), ("draft", 5)):
         inputs[f"{role}/program.json"] = tmp_path / f"{role}.json"
         inputs[f"{role}/program.json"].write_text(json.dumps({"max_length": 8, "vocab_size": size}))
     with pytest.raises(TaskFailed, match="`draft` has a vocabulary of 5 tokens, `main` one of 4"):
         match.check_programs(Job({}, inputs, tmp_path, lambda *_: None), 1)
+    inputs["agreement.json"] = tmp_path / "agreement.json"
+    inputs["agreement.json"].write_text('{"compared": true, "thinking_tokens": null}')
+    match.check_programs(Job({}, inputs, tmp_path, lambda *_: None), 1)
