@@ -26,7 +26,7 @@ _LEAST_GAIN = 4.0
 
 
 class _NoWeights:
-    """A manifest's plan without what needs weights: traces and compiles."""
+    """A manifest's plan without what needs weights: traces, compiles and builds."""
 
     def __init__(self, whole: ManifestPlan) -> None:
         self._whole = whole
@@ -43,12 +43,12 @@ class _NoWeights:
 
 
 def _of_kinds(tasks: Sequence[Task]) -> Sequence[Task]:
-    return [task for task in tasks if task.kind in {"trace", "compile"}]
+    return [task for task in tasks if task.kind in {"trace", "compile", "build"}]
 
 
 @dataclass(frozen=True, slots=True)
 class _Build:
-    """Seconds of one build: of its trace, of its compiles by the clock, and summed over their processes."""
+    """Seconds of one build: of its trace, of compiles with the builds of libraries by the clock, and summed."""
 
     trace: float
     compile: float
@@ -68,9 +68,9 @@ def _build(layers: int, options: argparse.Namespace, folder: Path, *, use_subgra
     if not report.complete:
         raise BenchError("; ".join(str(task.error) for task in report.tasks if task.error))
     seconds = {task.name: task.seconds or 0.0 for task in report.tasks}
-    compiles = [seconds[task.name] for task in report.tasks if task.kind == "compile"]
-    trace = sum(seconds.values()) - sum(compiles)
-    return _Build(trace, elapsed - trace, sum(compiles), len(compiles))
+    trace = sum(seconds[task.name] for task in report.tasks if task.kind == "trace")
+    regions = sum(task.kind == "compile" for task in report.tasks)
+    return _Build(trace, elapsed - trace, sum(seconds.values()) - trace, regions)
 
 
 def _measure(options: argparse.Namespace, folder: Path) -> Figures:

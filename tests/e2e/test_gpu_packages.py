@@ -38,11 +38,12 @@ def states(space: Space, *arguments: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_one_run_leaves_a_package_for_each_gpu(gpus: Space, target: str) -> None:
-    """The header names the target, and its region holds kernels for it."""
+    """The header names the target, and the model's region holds kernels for it."""
     package = gpus.folder / "packages" / "gpus" / target.replace(":", "-")
-    assert json.loads((package / "package.json").read_bytes())["target"] == target
-    (region,) = (package / "regions").iterdir()
-    with zipfile.ZipFile(region) as archive:
+    header = json.loads((package / "package.json").read_bytes())
+    assert header["target"] == target
+    (region,) = header["components"]["main"]["regions"].values()
+    with zipfile.ZipFile(package / region) as archive:
         document = json.loads(archive.read("region/maxbuild.json"))
     assert document["target"] == target
     assert document["kernels"]

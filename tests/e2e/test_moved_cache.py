@@ -31,14 +31,15 @@ def test_a_moved_cache_has_every_task_of_the_demo(demo_package: Path, space: Spa
     assert done.returncode == 0, done.stderr
     found = warm(there, manifest, "elsewhere")
     assert {state for _, state in found} == {"cached"}
-    assert {kind for kind, _ in found} == {"trace", "load", "compile", "build", "package"} == {kind for kind, _ in here}
+    kinds = {"trace", "load", "samplers", "match", "compile", "build", "package"}
+    assert {kind for kind, _ in found} == kinds == {kind for kind, _ in here}
     (package,) = (tmp_path / "there" / "elsewhere" / "demo").iterdir()
     assert there.maxbuild("verify", package).returncode == 0
     assert there.maxbuild("cache", "verify").returncode == 0
 
 
 def test_a_cache_pruned_for_ci_compiles_nothing(demo_package: Path, space: Space, tmp_path: Path) -> None:
-    """Weights and packages are gone, and the next `warm` loads and packages; nothing is traced or compiled."""
+    """Weights and packages are gone, and the next `warm` loads, matches and packages; nothing is traced or compiled."""
     manifest = write_demo_manifest(tmp_path / "ci", models=MODELS)
     warm(space, manifest, "packages")
     assert space.maxbuild("cache", "export", tmp_path / "cache.tar").returncode == 0
@@ -47,10 +48,10 @@ def test_a_cache_pruned_for_ci_compiles_nothing(demo_package: Path, space: Space
     before = json.loads(ci.maxbuild("cache", "info", "--json").stdout)
     assert ci.maxbuild("cache", "prune", "--ci").returncode == 0
     after = json.loads(ci.maxbuild("cache", "info", "--json").stdout)
-    assert {kind["kind"] for kind in after["kinds"]} == {"trace", "compile", "build"}
+    assert {kind["kind"] for kind in after["kinds"]} == {"trace", "samplers", "compile", "build"}
     assert after["blob_bytes"] < before["blob_bytes"]
     states = warm(ci, manifest, "packages")
-    assert {kind for kind, state in states if state == "built"} == {"load", "package"}
-    assert {kind for kind, state in states if state == "cached"} == {"trace", "compile", "build"}
+    assert {kind for kind, state in states if state == "built"} == {"load", "match", "package"}
+    assert {kind for kind, state in states if state == "cached"} == {"trace", "samplers", "compile", "build"}
     assert ci.maxbuild("cache", "gc", "--max-size", "0").returncode == 0
     assert warm(ci, manifest, "packages").keys() == {(kind, "cached") for kind, _ in states}

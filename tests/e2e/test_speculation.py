@@ -48,6 +48,12 @@ def would_run(space: Space, manifest: Path) -> set[str]:
     return {name.partition(" @")[0] for name, state in planned.items() if state == "would_run"}
 
 
+def keys(space: Space, manifest: Path) -> Mapping[str, str]:
+    """Return the key of each task of a manifest that is built."""
+    planned = json.loads(space.maxbuild("plan", manifest, "--json").stdout)["tasks"]
+    return {task["name"]: task["key"] for task in planned}
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Compute on one thread: for models this small others would only be waited for."""
@@ -62,19 +68,26 @@ def residual(demo_package: Path, shared_store: Path, tmp_path_factory: pytest.Te
     """Return the demo's package with the default strategy, built where the demo is built already."""
     space = Space(tmp_path_factory.mktemp("residual"), shared_store)
     manifest = write_manifest(space.folder)
-    built = states(space.maxbuild("warm", manifest, "--json"))
-    # The fact itself is asserted in the test below, which another run of this module may have built for.
-    (space.folder / "states.json").write_text(json.dumps(built))
+    assert space.maxbuild("warm", manifest).returncode == 0
     (folder,) = (space.folder / "packages" / "demo").iterdir()
     return load_package(folder)
 
 
-def test_another_strategy_leaves_the_models_as_they_are(residual: LoadedPackage) -> None:
+def test_another_strategy_leaves_the_models_as_they_are(residual: LoadedPackage, space: Space) -> None:
     """From greedy to the default the samplers are traced again, and of all regions `accept` alone is compiled."""
-    built = json.loads((residual.folder.parent.parent.parent / "states.json").read_text())
-    new = {name.partition(" @")[0] for name, state in built.items() if state == "built"}
-    assert new <= {"samplers", "compile samplers/accept", "package"}
-    assert "package" in new
+    greedy, default = (
+        keys(space, write_manifest(space.folder, rejection_sampling_strategy=strategy))
+        for strategy in ("greedy", "residual")
+    )
+    assert greedy.keys() == default.keys()
+    changed = {name.partition(" @")[0] for name, key in default.items() if greedy[name] != key}
+    assert changed == {"samplers", "compile samplers/accept", "build samplers/accept", "package"}
+
+
+def test_a_strategy_that_was_never_built_runs_the_samplers_alone(demo_package: Path, space: Space) -> None:
+    """No task of a model is among what a plan says would run."""
+    manifest = write_manifest(space.folder, rejection_sampling_strategy="logit-comparison")
+    assert would_run(space, manifest) == {"samplers"}
 
 
 def test_the_number_of_proposals_is_packaged_anew_and_nothing_else(residual: LoadedPackage, space: Space) -> None:
