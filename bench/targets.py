@@ -76,10 +76,10 @@ def _sizes(report: Report, store: Store, targets: Sequence[str]) -> dict[str, in
 
 
 def _measure(options: argparse.Namespace, folder: Path) -> Figures:
-    singles: dict[str, list[_Build]] = {target: [] for target in options.targets}
+    singles: dict[str, list[_Build]] = {target: [] for target in options.alone}
     together: list[_Build] = []
     for repetition in range(options.repetitions):
-        for target in options.targets:
+        for target in options.alone:
             singles[target].append(_told(_build([target], options, folder / f"{repetition}-{target}")))
         together.append(_told(_build(options.targets, options, folder / f"{repetition}-all")))
     return _figures(options, singles, together)
@@ -91,12 +91,13 @@ def _told(build: _Build) -> _Build:
 
 
 def _figures(options: argparse.Namespace, singles: dict[str, list[_Build]], together: list[_Build]) -> Figures:
-    first = options.targets[0]
+    first = options.alone[0]
     base = Samples([build.elapsed for build in singles[first]])
     whole = Samples([build.elapsed for build in together])
     rows = [_row(target, builds, base, builds[0].sizes[target]) for target, builds in singles.items()]
     everything = _row("all in one", together, base, sum(together[0].sizes.values()))
     summed = Samples([sum(builds[n].elapsed for builds in singles.values()) for n in range(options.repetitions)])
+    whole_sum = f"all in one takes {shown(whole.ratio(summed))} times the sum of the builds for one target"
     further = Samples([build.elapsed - alone for build, alone in zip(together, base.values, strict=True)])
     second = further.ratio(base) / max(1, len(options.targets) - 1)
     columns = (
@@ -124,7 +125,7 @@ def _figures(options: argparse.Namespace, singles: dict[str, list[_Build]], toge
         ),
     )
     notes = (
-        f"all in one takes {shown(whole.ratio(summed))} times the sum of the builds for one target",
+        *([whole_sum] if len(singles) == len(options.targets) else []),
         f"medians of {options.repetitions} interleaved builds, {options.jobs} tasks at once; `seconds` is a whole build"
         " by the clock, `s each` what a compile or a build took while others ran, `C++ compiler` the share of builds",
         "a build whose C++ code is another's, or another target's, does not run: it has that one's result",
@@ -147,12 +148,14 @@ def _row(name: str, builds: list[_Build], base: Samples, size: int) -> tuple[Cel
 def main() -> int:
     """Measure and print."""
     parser = new_parser("Seconds to compile the demo for several targets at once, and for each alone.")
-    parser.add_argument("--targets", nargs="+", default=list(_TARGETS), help="targets; the first is the base")
+    parser.add_argument("--targets", nargs="+", default=list(_TARGETS), help="targets that are built in one run")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="tasks at once")
     parser.add_argument("--repetitions", type=int, default=1, help="builds for each target, and of all")
+    parser.add_argument("--alone", nargs="+", help="of these, what is also built alone (default: each); the base first")
     options = parser.parse_args()
     if options.quick:
         options.targets = options.targets[:2]
+    options.alone = options.alone or options.targets
     return run_bench("targets", _measure, options)
 
 
