@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -32,6 +33,12 @@ class Space:
             timeout=timeout,
             check=False,
         )
+
+
+def states(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """Return the state of each task of a `--json` answer."""
+    assert done.returncode == 0, done.stderr
+    return {task["name"]: task["state"] for task in json.loads(done.stdout)["tasks"]}
 
 
 def write_demo_manifest(folder: Path, *overrides: str, models: Path = MODELS) -> Path:

@@ -13,7 +13,6 @@ from huggingface_hub import logging as _hub_logging
 
 from maxbuild.hub.addresses import address_place, fetch_address
 from maxbuild.hub.cached import cached_place, note_revision
-from maxbuild.hub.content import content_digest
 from maxbuild.hub.hashing import hash_small_file
 from maxbuild.hub.listing import RenamedRepositoryWarning, list_repository, newest_commit
 from maxbuild.hub.places import blob_name, remove_cached
@@ -27,7 +26,6 @@ __all__ = [
     "address_place",
     "blob_name",
     "cached_place",
-    "content_digest",
     "fetch_address",
     "fetch_file",
     "hash_small_file",

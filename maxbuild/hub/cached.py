@@ -18,9 +18,9 @@ from huggingface_hub import constants, get_cached_repo_tree
 from huggingface_hub.errors import CachedRepoTreeNotFoundError
 from huggingface_hub.file_download import repo_folder_name
 
+from maxbuild.engine import hash_file
 from maxbuild.errors import MaxbuildError
-from maxbuild.hub.content import content_digest
-from maxbuild.lock import SHA256, LockedFile, LockedRepository, is_commit, lock_name
+from maxbuild.lock import LockedFile, LockedRepository, is_commit, lock_name
 
 
 def list_cached(repo_id: str, revision: str) -> LockedRepository:
@@ -130,7 +130,7 @@ def _file(path: str, place: Path) -> LockedFile:
         return LockedFile(path, size, name, None)
     if re.fullmatch(r"[0-9a-f]{40}", name):
         return LockedFile(path, size, None, name)
-    return LockedFile(path, size, content_digest(place, SHA256), None)
+    return LockedFile(path, size, hash_file(place), None)
 
 
 def _offline(name: str, cause: str) -> MaxbuildError:

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 
 from maxbuild.engine import JSON, OutputOf, Result, SourceFile, Task
 from maxbuild.manifest import Manifest, SpeculativeConfig, TaskKind
-from maxbuild.manifest.options import COMPILE, SPECULATIVE
+from maxbuild.manifest.options import SPECULATIVE
 from maxbuild.plan.components import Component
 from maxbuild.plan.kinds import toolchain_of
 from maxbuild.plan.parameters import document_value, section_parameters
-from maxbuild.plan.tasks import compile_name, region_inputs, regions_of
+from maxbuild.plan.tasks import compile_name, region_compile, region_inputs, regions_of
 from maxbuild.targets.spelling import Target
 from maxbuild.weights.selection import CONFIG
 
@@ -25,7 +25,6 @@ MAIN, DRAFT = "main", "draft"
 _TOKENIZER = "tokenizer.json"
 _MIB = 1 << 20
 _TRACE_MEMORY = 640 * _MIB  # 430: Python with torch, and small graphs
-_COMPILE_MEMORY = 1024 * _MIB
 
 
 def sampler_tasks(manifest: Manifest, components: Sequence[Component]) -> Sequence[Task]:
@@ -50,20 +49,7 @@ def sampler_compiles(manifest: Manifest, traced: Result | None, target: Target) 
     """Return the tasks that compile the samplers for a target; none where they are not traced."""
     if traced is None:
         return []
-    options = section_parameters(manifest, COMPILE, TaskKind.COMPILE, target.api)
-    params: dict[str, JSON] = {"target": target.spelling, **options}
-    return [
-        Task(
-            name=compile_name(SAMPLERS, region, target.spelling),
-            kind="compile",
-            params=params,
-            inputs={"region": OutputOf(SAMPLERS, f"regions/{region}")},
-            toolchain=toolchain_of("compile", params),
-            memory=_COMPILE_MEMORY,
-            outputs=("code", "recipe"),
-        )
-        for region in regions_of(traced)
-    ]
+    return [region_compile(manifest, SAMPLERS, SAMPLERS, region, target) for region in regions_of(traced)]
 
 
 def sampler_inputs(traced: Result | None, target: str) -> Mapping[str, SourceFile | OutputOf]:

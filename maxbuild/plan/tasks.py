@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from maxbuild.architectures.families import FAMILIES
 from maxbuild.engine import JSON, OutputOf, Result, SourceFile, Task
@@ -77,18 +78,25 @@ def load_task(manifest: Manifest, component: Component) -> Task:
 
 def compile_task(manifest: Manifest, component: Component, region: str, target: Target, trace: Result) -> Task:
     """Return the task that compiles a region of a component for a target; trace: what the component's trace left."""
+    compiled = region_compile(manifest, component.role, component.trace_name, region, target)
+    return replace(
+        compiled,
+        inputs={**compiled.inputs, **_lowerings(component, region, target, trace)},
+        memory=_REGION_MEMORY if component.config.use_subgraphs else _WHOLE_MEMORY,
+    )
+
+
+def region_compile(manifest: Manifest, owner: str, trace: str, region: str, target: Target) -> Task:
+    """Return the task that compiles a region that the task `trace` leaves; owner: a role, or the samplers."""
     options = section_parameters(manifest, COMPILE, TaskKind.COMPILE, target.api)
     params: dict[str, JSON] = {"target": target.spelling, **options}
     return Task(
-        name=compile_name(component.role, region, target.spelling),
+        name=compile_name(owner, region, target.spelling),
         kind="compile",
         params=params,
-        inputs={
-            "region": OutputOf(component.trace_name, f"{_REGIONS}{region}"),
-            **_lowerings(component, region, target, trace),
-        },
+        inputs={"region": OutputOf(trace, f"{_REGIONS}{region}")},
         toolchain=toolchain_of("compile", params),
-        memory=_REGION_MEMORY if component.config.use_subgraphs else _WHOLE_MEMORY,
+        memory=_REGION_MEMORY,
         outputs=("code", "recipe"),
     )
 

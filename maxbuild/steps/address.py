@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from maxbuild.engine import Job, Task
+from maxbuild.engine import Job, Task, hash_file
 from maxbuild.errors import TaskFailed
 from maxbuild.lock import SHA256, LockedAddress
 from maxbuild.steps.download import FILE, KIND
@@ -36,13 +36,13 @@ def run_address(job: Job) -> Mapping[str, Path]:
     where nobody gives it, StoreError when the disk refuses.
     """
     # Imported here: plans are made of these tasks by runs that have no use for a network library.
-    from maxbuild.hub import address_place, content_digest, fetch_address  # noqa: PLC0415
+    from maxbuild.hub import address_place, fetch_address  # noqa: PLC0415
 
     params: Mapping[str, Any] = job.params
     local: Mapping[str, Any] = job.local
     expected = LockedAddress(local["url"], params["size"], params["digest"])
     place = address_place(expected)
-    if local.get("again") or not place.exists() or content_digest(place, SHA256) != expected.sha256:
+    if local.get("again") or not place.exists() or hash_file(place) != expected.sha256:
         found = fetch_address(expected.url, lambda done: job.progress(done, expected.size))
         if found != expected:
             raise TaskFailed(

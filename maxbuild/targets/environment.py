@@ -55,10 +55,12 @@ def compiler_command() -> tuple[str, ...] | None:
     return None if found is None else (found, *words[1:])
 
 
-def require_compiler() -> None:
-    """Raise TaskFailed where there is no C++ compiler."""
-    if compiler_command() is None:
+def require_compiler() -> tuple[str, ...]:
+    """Return the C++ compiler as `compiler_command` does; raise TaskFailed where it is not there."""
+    command = compiler_command()
+    if command is None:
         raise TaskFailed(
             f"no C++ compiler: `{os.environ.get('CXX') or 'g++'}` is not on the PATH",
             hint="install one (Debian, Ubuntu: `apt-get install g++`; Fedora: `dnf install gcc-c++`), or set CXX",
         )
+    return command

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from maxbuild.errors import TaskFailed
-from maxbuild.targets.environment import compiler_command
+from maxbuild.targets.environment import require_compiler
 
 SCHEMA = "maxbuild.recipe.v1"
 
@@ -99,8 +99,7 @@ def _placed(argument: str, places: Mapping[str, str]) -> str:
 
 
 def _run(arguments: Sequence[str], folder: Path) -> None:
-    command = compiler_command()
-    assert command is not None
+    command = require_compiler()
     done = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, check=False)
     sys.stderr.write(done.stdout + done.stderr)  # the task's log
     if done.returncode:

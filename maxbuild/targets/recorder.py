@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from maxbuild.targets.environment import compiler_command
+from maxbuild.targets.environment import require_compiler
 from maxbuild.targets.recipe import LIBRARY, Recipe, package_folders, without_comments
 
 # Questions, such as which version the compiler has, go to the compiler itself: only what makes a file says `-o`.
@@ -57,8 +57,7 @@ class Recorder:
         self.front = self._write_front(folder)
 
     def _write_front(self, folder: Path) -> Path:
-        command = compiler_command()
-        assert command is not None
+        command = require_compiler()
         # Inductor tells compilers apart by name.
         name = next(Path(word).name for word in reversed(command) if not word.startswith("-"))
         front = folder / "bin" / name

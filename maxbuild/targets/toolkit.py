@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maxbuild.targets.environment import compiler_command
+from maxbuild.targets.environment import require_compiler
 
 _HEADERS = "include"
 _LIBRARIES = "lib"
@@ -57,7 +57,6 @@ OWN_HEADERS = f"{{toolkit}}/{_HEADERS}"
 
 
 def _make_stub(path: Path, recorded: str) -> None:
-    command = compiler_command()
-    assert command is not None
+    command = require_compiler()
     made = [*command, "-shared", "-nostdlib", "-x", "c", "/dev/null", f"-Wl,-soname,{recorded}", "-o", str(path)]
     subprocess.run(made, check=True)

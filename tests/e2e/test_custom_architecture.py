@@ -7,11 +7,10 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from spaces import ROOT, Space
+from spaces import ROOT, Space, states
 
 from maxbuild.engine import Store, execute
 from maxbuild.manifest import load_manifest
@@ -54,12 +53,6 @@ def edit(manifest: Path, file: str, old: str, new: str) -> None:
     path = manifest.parent.parent / "examples" / "custom_architecture" / "tern" / file
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
-
-
-def states(done: subprocess.CompletedProcess[str]) -> Mapping[str, str]:
-    """Return the state of each task of a `--json` answer."""
-    assert done.returncode == 0, done.stderr
-    return {task["name"]: task["state"] for task in json.loads(done.stdout)["tasks"]}
 
 
 def outputs(space: Space, manifest: Path, target: str, *tasks: str) -> dict[str, Path]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from spaces import MODELS, Space, write_demo_manifest
+from spaces import MODELS, Space, states, write_demo_manifest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from maxbuild.runtime import load_package
@@ -21,12 +21,6 @@ from maxbuild.runtime import load_package
 pytestmark = pytest.mark.slow
 
 PROMPTS = ("one two three four", "2 4 6 8", "3 + 4 =", "the small cat")
-
-
-def states(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
-    """Return the state of each task of a `--json` answer."""
-    assert done.returncode == 0, done.stderr
-    return {task["name"]: task["state"] for task in json.loads(done.stdout)["tasks"]}
 
 
 def test_a_second_warm_does_nothing_and_imports_no_torch(demo_package: Path, space: Space) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 import torch
 from chi_squared import surprise
 from plain_samplers import plain_samplers
-from spaces import MODELS, Space, write_demo_manifest
+from spaces import MODELS, Space, states, write_demo_manifest
 
 from maxbuild.models.samplers import Acceptance
 from maxbuild.runtime import LoadedPackage, load_package
@@ -35,12 +34,6 @@ def write_manifest(folder: Path, *, models: Path = MODELS, overrides: Sequence[s
     lines = [line for line in path.read_text().splitlines() if not line.startswith("speculative:")]
     path.write_text("\n".join([*lines, f"speculative: {json.dumps(said)}", ""]))
     return path
-
-
-def states(done: subprocess.CompletedProcess[str]) -> Mapping[str, str]:
-    """Return the state of each task of a `--json` answer."""
-    assert done.returncode == 0, done.stderr
-    return {task["name"]: task["state"] for task in json.loads(done.stdout)["tasks"]}
 
 
 def would_run(space: Space, manifest: Path) -> set[str]:
